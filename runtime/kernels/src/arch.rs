@@ -1,0 +1,7 @@
+//! Backends for particular instruction sets.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;

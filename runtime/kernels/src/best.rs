@@ -1,0 +1,89 @@
+//! The choice of a backend at run time.
+
+#[cfg(target_arch = "x86_64")]
+use crate::Avx2;
+use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32};
+
+/// Any of the backends of this target, itself a backend.
+///
+/// Packed weights belong to the backend that packed them: keep one `Best` for
+/// packing and running.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Best {
+    /// The reference.
+    Scalar(Scalar),
+    /// AVX2 on x86-64.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+/// The fastest backend of the running CPU.
+#[must_use]
+pub fn best() -> Best {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = Avx2::detect() {
+        return Best::Avx2(avx2);
+    }
+    Best::Scalar(Scalar)
+}
+
+/// Every backend of the running CPU, slowest first.
+pub fn available() -> impl Iterator<Item = Best> {
+    let found = core::iter::once(Best::Scalar(Scalar));
+    #[cfg(target_arch = "x86_64")]
+    let found = found.chain(Avx2::detect().map(Best::Avx2));
+    found
+}
+
+macro_rules! forward {
+    ($(fn $name:ident(self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)*) => {
+        impl Backend for Best {
+            $(
+                #[inline]
+                fn $name(self $(, $arg: $ty)*) $(-> $ret)? {
+                    match self {
+                        Best::Scalar(backend) => backend.$name($($arg),*),
+                        #[cfg(target_arch = "x86_64")]
+                        Best::Avx2(backend) => backend.$name($($arg),*),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+forward! {
+    fn name(self) -> &'static str;
+    fn gemm_packed_len(self, n: usize, k: usize) -> usize;
+    fn gemm_pack(self, w: &[i8], n: usize, k: usize, packed: &mut [u8]);
+    fn gemm_scratch_len(self, m: usize, n: usize, k: usize) -> usize;
+    fn gemm(
+        self, a: &[i8], lda: usize, m: usize, weights: Weights<'_>, n: usize, k: usize,
+        bias: &[i32], out: GemmOut<'_>, ldc: usize, scratch: &mut [u8]
+    );
+    fn depthwise_packed_len(self, channels: usize, taps: usize) -> usize;
+    fn depthwise_pack(self, w: &[i8], channels: usize, taps: usize, packed: &mut [u8]);
+    fn depthwise(
+        self, x: &[i8], weights: Weights<'_>, bias: &[i32], requant: Requant<'_>,
+        y: &mut [i8], shape: &Depthwise
+    );
+    fn add(self, a: &[i8], b: &[i8], out: &mut [i8], p: &Add);
+    fn add_in_place(self, ab: &mut [i8], b: &[i8], p: &Add);
+    fn mul(self, a: &[i8], b: &[i8], out: &mut [i8], p: &Mul);
+    fn mul_in_place(self, ab: &mut [i8], b: &[i8], p: &Mul);
+    fn map(self, x: &[u8], table: &[u8; 256], out: &mut [u8]);
+    fn map_in_place(self, x: &mut [u8], table: &[u8; 256]);
+    fn quantize(self, x: &[f32], scale: f32, zero_point: i32, out: &mut [i8]);
+    fn dequantize(self, x: &[i8], scale: f32, zero_point: i32, out: &mut [f32]);
+    fn max_pool(self, x: &[i8], y: &mut [i8], shape: &Pool);
+    fn sum_rows(
+        self, x: &[i8], rows: usize, channels: usize, row_stride: usize, acc: &mut [i32]
+    );
+    fn gemm_f32_packed_len(self, n: usize, k: usize) -> usize;
+    fn gemm_f32_pack(self, w: &[f32], n: usize, k: usize, packed: &mut [u8]);
+    fn gemm_f32(
+        self, a: &[f32], lda: usize, m: usize, weights: WeightsF32<'_>, n: usize, k: usize,
+        bias: &[f32], out: &mut [f32], ldc: usize
+    );
+}

@@ -1,0 +1,87 @@
+//! The operands of the matrix products, and the checks on their sizes.
+
+use crate::requant::{Requant, scale_fits};
+
+/// The weights of an integer kernel, in the layout models store and, if the
+/// backend asked for it, in the layout the backend wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// `[n][k]`: output channel major, contiguous. May be empty if `packed` is
+    /// given and the backend reads it.
+    pub canonical: &'a [i8],
+    /// What the same backend's pack method wrote, or empty.
+    pub packed: &'a [u8],
+}
+
+/// The weights of [`Backend::gemm_f32`](crate::Backend::gemm_f32).
+#[derive(Clone, Copy, Debug)]
+pub struct WeightsF32<'a> {
+    /// `[n][k]`: output channel major, contiguous. May be empty if `packed` is
+    /// given and the backend reads it.
+    pub canonical: &'a [f32],
+    /// What the same backend's pack method wrote, or empty.
+    pub packed: &'a [u8],
+}
+
+/// Where [`Backend::gemm`](crate::Backend::gemm) puts its accumulators, `[m][n]`
+/// with the call's leading dimension, and what becomes of them on the way.
+#[derive(Debug)]
+pub enum GemmOut<'a> {
+    /// Requantised to i8.
+    I8(&'a mut [i8], Requant<'a>),
+    /// As they are.
+    I32(&'a mut [i32]),
+    /// `acc as f32 * scale`; one scale for all output channels, or one for each.
+    F32(&'a mut [f32], &'a [f32]),
+}
+
+impl GemmOut<'_> {
+    fn fits(&self, m: usize, n: usize, ldc: usize) -> bool {
+        let (len, scale) = match self {
+            GemmOut::I8(y, requant) => (y.len(), requant.fits(n)),
+            GemmOut::I32(y) => (y.len(), true),
+            GemmOut::F32(y, scale) => (y.len(), scale_fits(scale, n)),
+        };
+        scale && (m < 2 || ldc >= n) && rows_fit(len, m, ldc, n)
+    }
+}
+
+/// Whether `rows` rows of `width`, one every `stride`, lie within `len`.
+#[inline]
+pub(crate) fn rows_fit(len: usize, rows: usize, stride: usize, width: usize) -> bool {
+    let Some(last) = rows.checked_sub(1) else {
+        return true;
+    };
+    last.checked_mul(stride)
+        .and_then(|start| start.checked_add(width))
+        .is_some_and(|end| end <= len)
+}
+
+/// Whether every operand of an integer product but the weights is long enough.
+pub(crate) fn operands_fit(
+    a: (&[i8], usize),
+    [m, n, k]: [usize; 3],
+    bias: &[i32],
+    out: (&GemmOut<'_>, usize),
+) -> bool {
+    let fits = rows_fit(a.0.len(), m, a.1, k)
+        && (bias.is_empty() || bias.len() >= n)
+        && out.0.fits(m, n, out.1);
+    debug_assert!(fits, "gemm: a slice is too short for [{m}, {n}, {k}]");
+    fits
+}
+
+/// Whether every operand of an f32 product but the weights is long enough.
+pub(crate) fn operands_fit_f32(
+    a: (&[f32], usize),
+    [m, n, k]: [usize; 3],
+    bias: &[f32],
+    out: (&[f32], usize),
+) -> bool {
+    let fits = rows_fit(a.0.len(), m, a.1, k)
+        && (bias.is_empty() || bias.len() >= n)
+        && (m < 2 || out.1 >= n)
+        && rows_fit(out.0.len(), m, out.1, n);
+    debug_assert!(fits, "gemm_f32: a slice is too short for [{m}, {n}, {k}]");
+    fits
+}

@@ -1,0 +1,127 @@
+//! Matrix products over canonical weights.
+
+use crate::GemmOut;
+use crate::gemm::{operands_fit, operands_fit_f32, rows_fit};
+use crate::requant::{Bounds, scale_at};
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the arguments of `Backend::gemm`"
+)]
+pub(crate) fn gemm(
+    a: &[i8],
+    lda: usize,
+    m: usize,
+    w: &[i8],
+    n: usize,
+    k: usize,
+    bias: &[i32],
+    out: GemmOut<'_>,
+    ldc: usize,
+) {
+    if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
+        return;
+    }
+    let w_fits = rows_fit(w.len(), n, k, k);
+    debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
+    if !w_fits {
+        return;
+    }
+    let operands = Operands { a, lda, w, k, bias };
+    match out {
+        GemmOut::I8(y, requant) => {
+            let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
+            operands.run(m, n, y, ldc, |acc, j| {
+                bounds.quantize(acc as f32 * scale_at(requant.scale, j))
+            });
+        }
+        GemmOut::I32(y) => operands.run(m, n, y, ldc, |acc, _| acc),
+        GemmOut::F32(y, scale) => {
+            operands.run(m, n, y, ldc, |acc, j| acc as f32 * scale_at(scale, j));
+        }
+    }
+}
+
+struct Operands<'a> {
+    a: &'a [i8],
+    lda: usize,
+    w: &'a [i8],
+    k: usize,
+    bias: &'a [i32],
+}
+
+impl Operands<'_> {
+    fn run<T>(
+        &self,
+        m: usize,
+        n: usize,
+        y: &mut [T],
+        ldc: usize,
+        finish: impl Fn(i32, usize) -> T,
+    ) {
+        for i in 0..m {
+            let row = self
+                .a
+                .get(i * self.lda..)
+                .and_then(|rest| rest.get(..self.k));
+            let out = y.get_mut(i * ldc..).and_then(|rest| rest.get_mut(..n));
+            let (Some(row), Some(out)) = (row, out) else {
+                return;
+            };
+            for (j, out) in out.iter_mut().enumerate() {
+                let Some(w) = self.w.get(j * self.k..).and_then(|rest| rest.get(..self.k)) else {
+                    return;
+                };
+                let bias = self.bias.get(j).copied().unwrap_or(0);
+                *out = finish(bias.wrapping_add(dot(row, w)), j);
+            }
+        }
+    }
+}
+
+/// The wrapping dot product of two rows.
+#[inline]
+fn dot(a: &[i8], w: &[i8]) -> i32 {
+    a.iter().zip(w).fold(0, |acc: i32, (&a, &w)| {
+        acc.wrapping_add(i32::from(i16::from(a) * i16::from(w)))
+    })
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the arguments of `Backend::gemm_f32`"
+)]
+pub(crate) fn gemm_f32(
+    a: &[f32],
+    lda: usize,
+    m: usize,
+    w: &[f32],
+    n: usize,
+    k: usize,
+    bias: &[f32],
+    out: &mut [f32],
+    ldc: usize,
+) {
+    if m == 0 || n == 0 || !operands_fit_f32((a, lda), [m, n, k], bias, (out, ldc)) {
+        return;
+    }
+    let w_fits = rows_fit(w.len(), n, k, k);
+    debug_assert!(w_fits, "gemm_f32: the weights are too short for [{n}, {k}]");
+    if !w_fits {
+        return;
+    }
+    for i in 0..m {
+        let row = a.get(i * lda..).and_then(|rest| rest.get(..k));
+        let out = out.get_mut(i * ldc..).and_then(|rest| rest.get_mut(..n));
+        let (Some(row), Some(out)) = (row, out) else {
+            return;
+        };
+        for (j, out) in out.iter_mut().enumerate() {
+            let Some(w) = w.get(j * k..).and_then(|rest| rest.get(..k)) else {
+                return;
+            };
+            let bias = bias.get(j).copied().unwrap_or(0.0);
+            *out = row.iter().zip(w).fold(bias, |acc, (&a, &w)| acc + a * w);
+        }
+    }
+}
