@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Dunlin's compiler: a quantized ONNX graph in, a package out.
+//!
+//! tract reads the graph, infers shapes and folds constants; [`lower`] makes integer steps of it; the memory plan gives
+//! every tensor its place; the result is a [`Package`](dunlin_package::Package) whose golden vectors were run.
+#![forbid(unsafe_code)]
+
+mod compile;
+mod emit;
+mod error;
+pub mod graph;
+mod import;
+mod lower;
+pub mod memory;
+
+pub use compile::{Compiled, Golden, Options, compile};
+pub use error::{CompileError, ErrorKind};
+pub use import::Pins;
+pub use lower::Missing;

@@ -19,4 +19,4 @@ mod session;
 
 pub use memory::{Arena, ARENA_ALIGN};
 pub use model::{Fault, LoadError, Model, StepView};
-pub use session::{Delegate, DelegateError, ForeignStep, InputError, Session, SessionError, TensorMut, TensorRef};
+pub use session::{Delegate, DelegateError, Element, ForeignStep, InputError, Session, SessionError, TensorMut, TensorRef};

@@ -104,11 +104,11 @@ pub struct Loan<'l, const N: usize> {
 }
 
 /// Bytes as elements; `None` when misaligned, which a checked model never is.
-pub fn cast<T: Pod>(bytes: &[u8]) -> Option<&[T]> {
+pub(crate) fn cast<T: Pod>(bytes: &[u8]) -> Option<&[T]> {
     bytemuck::try_cast_slice(bytes).ok()
 }
 
 /// See [`cast`].
-pub fn cast_mut<T: Pod>(bytes: &mut [u8]) -> Option<&mut [T]> {
+pub(crate) fn cast_mut<T: Pod>(bytes: &mut [u8]) -> Option<&mut [T]> {
     bytemuck::try_cast_slice_mut(bytes).ok()
 }

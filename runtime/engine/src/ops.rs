@@ -19,6 +19,7 @@ pub mod map;
 pub mod max_pool;
 pub mod mul;
 pub mod quantize;
+pub mod reduce;
 pub mod softmax;
 pub mod transpose;
 
@@ -71,6 +72,7 @@ impl<B: Backend> List<B> {
         map::operator(),
         max_pool::operator(),
         average_pool::operator(),
+        reduce::operator(),
         softmax::operator(),
         transpose::operator(),
         quantize::operator(),

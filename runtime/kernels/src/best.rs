@@ -13,7 +13,7 @@ use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weight
 pub enum Best {
     /// The reference.
     Scalar(Scalar),
-    /// AVX2 on x86-64.
+    /// AVX2 and FMA on x86-64.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
 }

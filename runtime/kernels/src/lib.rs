@@ -34,7 +34,7 @@
 //! # Features
 //!
 //! * `std`: [`best`] asks the running CPU. Without it, a SIMD backend exists only
-//!   if the crate is compiled for its instruction set (`-C target-feature=+avx2`).
+//!   if the crate is compiled for its instruction set (`-C target-feature=+avx2,+fma`).
 #![no_std]
 #![deny(missing_docs)]
 

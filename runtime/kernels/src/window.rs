@@ -87,7 +87,7 @@ pub(crate) struct Window {
     pub(crate) channels: usize,
     pub(crate) kernel: [usize; 2],
     stride: [usize; 2],
-    dilation: [usize; 2],
+    pub(crate) dilation: [usize; 2],
     pad: [usize; 2],
 }
 

@@ -23,8 +23,6 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(test)]
-extern crate std;
 
 mod aligned;
 mod bytes;

@@ -57,12 +57,12 @@ pub struct Manifest<'a> {
     pub exact: bool,
     /// Greatest difference to the golden outputs that is no error.
     pub tolerance: f32,
-    input_count: u16,
+    pub(crate) input_count: u16,
     #[serde(borrow)]
-    inputs: &'a [u8],
-    output_count: u16,
+    pub(crate) inputs: &'a [u8],
+    pub(crate) output_count: u16,
     #[serde(borrow)]
-    outputs: &'a [u8],
+    pub(crate) outputs: &'a [u8],
 }
 
 impl<'a> Manifest<'a> {
@@ -111,44 +111,4 @@ impl<'a> Manifest<'a> {
     pub fn output(&self, index: usize) -> Option<Port<'a>> {
         self.outputs().nth(index)
     }
-}
-
-#[cfg(feature = "alloc")]
-impl<'a> Manifest<'a> {
-    /// The manifest with these lists of ports, each encoded by [`Port::encode`].
-    pub(crate) fn with_ports(
-        self,
-        inputs: (u16, &'a [u8]),
-        outputs: (u16, &'a [u8]),
-    ) -> Manifest<'a> {
-        Manifest {
-            input_count: inputs.0,
-            inputs: inputs.1,
-            output_count: outputs.0,
-            outputs: outputs.1,
-            ..self
-        }
-    }
-
-    /// A manifest with nothing in it.
-    pub(crate) const EMPTY: Self = Self {
-        name: "",
-        version: "",
-        producer: "",
-        target: "any",
-        engine_min: EngineVersion { major: 0, minor: 0 },
-        ops_version: 0,
-        arena_bytes: 0,
-        scratch_bytes: 0,
-        weight_bytes: 0,
-        lower_bound_bytes: 0,
-        macs: 0,
-        source_digest: [0; 32],
-        exact: false,
-        tolerance: 0.0,
-        input_count: 0,
-        inputs: &[],
-        output_count: 0,
-        outputs: &[],
-    };
 }

@@ -1,5 +1,8 @@
 //! A package, opened.
 
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+
 use sha2::{Digest, Sha256};
 
 use crate::container::{DIGEST_AT, Frame, HEADER_LEN, SectionKind, Sections};

@@ -27,7 +27,7 @@ fn formula(p: Arithmetic) -> Option<Formula> {
     Some(Formula {
         a_scale: p.a_scale,
         b_scale: p.b_scale,
-        constant: p.constant,
+        offset: p.constant,
         a_offset: p.a_offset,
         b_offset: p.b_offset,
         lo: i8::try_from(p.range.lo).ok()?,

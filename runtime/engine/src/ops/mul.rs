@@ -26,6 +26,7 @@ fn run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B) {
 fn formula(p: Arithmetic) -> Option<Formula> {
     Some(Formula {
         scale: p.a_scale,
+        offset: p.constant,
         a_offset: p.a_offset,
         b_offset: p.b_offset,
         lo: i8::try_from(p.range.lo).ok()?,

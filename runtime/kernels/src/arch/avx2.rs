@@ -1,7 +1,6 @@
-//! AVX2 on x86-64.
+//! AVX2 and FMA on x86-64.
 //!
-//! Every kernel is a safe `#[target_feature(enable = "avx2")]` function taking
-//! slices, which checks their sizes itself; calling one needs `unsafe` only for
+//! Every kernel is a safe `#[target_feature]` function taking slices, which checks their sizes itself; calling one needs `unsafe` only for
 //! the instruction set, and [`Avx2`] is the proof of that.
 #![allow(
     unsafe_code,
@@ -13,23 +12,22 @@ mod elementwise;
 mod epilogue;
 mod gemm;
 mod gemm_f32;
+mod lanes;
 mod pool;
 
-use crate::{
-    Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, scalar,
-};
+use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, scalar};
 
 /// Output channels computed side by side: two vectors of eight i32 or f32.
 const NR: usize = 16;
 
-/// Proof that the CPU has AVX2.
+/// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2 {
     _private: (),
 }
 
 impl Avx2 {
-    /// The token, if the CPU has AVX2.
+    /// The token, if the CPU has AVX2 and FMA.
     ///
     /// With feature `std` the running CPU is asked; without, this is a matter of
     /// the target features the crate is compiled for.
@@ -37,9 +35,10 @@ impl Avx2 {
     #[inline]
     pub fn detect() -> Option<Self> {
         #[cfg(feature = "std")]
-        let found = std::arch::is_x86_feature_detected!("avx2");
+        let found = std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("fma");
         #[cfg(not(feature = "std"))]
-        let found = cfg!(target_feature = "avx2");
+        let found = cfg!(all(target_feature = "avx2", target_feature = "fma"));
         found.then_some(Self { _private: () })
     }
 }
@@ -47,8 +46,8 @@ impl Avx2 {
 /// Calls a target-feature function from a method of [`Avx2`].
 macro_rules! call {
     ($($function:ident)::+ ($($arg:expr),* $(,)?)) => {
-        // SAFETY: the function needs AVX2, and `self` exists only where
-        // `Avx2::detect` found it.
+        // SAFETY: the function needs AVX2 or AVX2 and FMA, and `self` exists only
+        // where `Avx2::detect` found both.
         unsafe { $($function)::+($($arg),*) }
     };
 }
@@ -89,7 +88,18 @@ impl Backend for Avx2 {
         {
             return scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc);
         }
-        call!(gemm::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc, scratch));
+        call!(gemm::gemm(
+            a,
+            lda,
+            m,
+            weights.packed,
+            n,
+            k,
+            bias,
+            out,
+            ldc,
+            scratch
+        ));
     }
 
     fn depthwise_packed_len(self, channels: usize, taps: usize) -> usize {
@@ -115,7 +125,14 @@ impl Backend for Avx2 {
         {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
         }
-        call!(depthwise::depthwise(x, weights.packed, bias, requant, y, shape));
+        call!(depthwise::depthwise(
+            x,
+            weights.packed,
+            bias,
+            requant,
+            y,
+            shape
+        ));
     }
 
     fn add(self, a: &[i8], b: &[i8], out: &mut [i8], p: &Add) {
@@ -134,6 +151,14 @@ impl Backend for Avx2 {
         call!(elementwise::mul_in_place(ab, b, p));
     }
 
+    fn map(self, x: &[u8], table: &[u8; 256], out: &mut [u8]) {
+        call!(elementwise::map(x, table, out));
+    }
+
+    fn map_in_place(self, x: &mut [u8], table: &[u8; 256]) {
+        call!(elementwise::map_in_place(x, table));
+    }
+
     fn quantize(self, x: &[f32], scale: f32, zero_point: i32, out: &mut [i8]) {
         call!(elementwise::quantize(x, scale, zero_point, out));
     }
@@ -146,14 +171,7 @@ impl Backend for Avx2 {
         call!(pool::max_pool(x, y, shape));
     }
 
-    fn sum_rows(
-        self,
-        x: &[i8],
-        rows: usize,
-        channels: usize,
-        row_stride: usize,
-        acc: &mut [i32],
-    ) {
+    fn sum_rows(self, x: &[i8], rows: usize, channels: usize, row_stride: usize, acc: &mut [i32]) {
         call!(pool::sum_rows(x, rows, channels, row_stride, acc));
     }
 
@@ -180,6 +198,16 @@ impl Backend for Avx2 {
         if weights.packed.len() < gemm_f32::packed_len(n, k) {
             return scalar::gemm::gemm_f32(a, lda, m, weights.canonical, n, k, bias, out, ldc);
         }
-        call!(gemm_f32::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc));
+        call!(gemm_f32::gemm(
+            a,
+            lda,
+            m,
+            weights.packed,
+            n,
+            k,
+            bias,
+            out,
+            ldc
+        ));
     }
 }

@@ -23,8 +23,8 @@ pub struct Port<'a> {
     pub scale: f32,
     /// The integer that means zero.
     pub zero_point: i32,
-    label_count: u16,
-    labels: &'a [u8],
+    pub(crate) label_count: u16,
+    pub(crate) labels: &'a [u8],
 }
 
 /// How a port is encoded.
@@ -119,7 +119,7 @@ pub(crate) fn check(
     error: impl Fn(u16) -> ManifestError,
 ) -> Result<(), ManifestError> {
     for index in 0..ports.left {
-        let (port, rest) = ports.take().ok_or(error(index))?;
+        let (port, rest) = ports.take_port().ok_or(error(index))?;
         if !port.sound() || !(later || rest.is_empty()) {
             return Err(error(index));
         }
@@ -143,7 +143,7 @@ impl<'a> Ports<'a> {
         Self { rest, left }
     }
 
-    fn take(&mut self) -> Option<(Port<'a>, &'a [u8])> {
+    fn take_port(&mut self) -> Option<(Port<'a>, &'a [u8])> {
         self.left = self.left.checked_sub(1)?;
         let (record, rest): (&'a [u8], _) = postcard::take_from_bytes(self.rest).ok()?;
         self.rest = rest;
@@ -155,7 +155,7 @@ impl<'a> Iterator for Ports<'a> {
     type Item = Port<'a>;
 
     fn next(&mut self) -> Option<Port<'a>> {
-        self.take().map(|(port, _)| port)
+        self.take_port().map(|(port, _)| port)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -192,28 +192,18 @@ impl<'a> Iterator for Labels<'a> {
 impl ExactSizeIterator for Labels<'_> {}
 
 #[cfg(feature = "alloc")]
-impl<'a> Port<'a> {
-    /// A port with these fields; `labels` are encoded.
-    #[expect(clippy::too_many_arguments, reason = "the fields, in order")]
-    pub(crate) fn encode(
-        name: &'a str,
-        dtype: DType,
-        rank: u8,
-        dims: [u32; MAX_RANK],
-        scale: f32,
-        zero_point: i32,
-        label_count: u16,
-        labels: &'a [u8],
-    ) -> postcard::Result<alloc::vec::Vec<u8>> {
+impl Port<'_> {
+    /// The record that [`Port::decode`] reads.
+    pub(crate) fn encode(&self) -> postcard::Result<alloc::vec::Vec<u8>> {
         postcard::to_allocvec(&Wire {
-            name,
-            dtype: dtype.code(),
-            rank,
-            dims,
-            scale,
-            zero_point,
-            label_count,
-            labels,
+            name: self.name,
+            dtype: self.dtype.code(),
+            rank: self.rank,
+            dims: self.dims,
+            scale: self.scale,
+            zero_point: self.zero_point,
+            label_count: self.label_count,
+            labels: self.labels,
         })
     }
 }

@@ -189,9 +189,13 @@ params! {
         count_border: u32,
         /// The zero point of `x`.
         x_zero_point: i32,
-        /// `x_scale / y_scale`.
-        scale: f32,
-        /// Where the result lies.
+        /// Value of one step of `x`.
+        x_scale: f32,
+        /// Value of one step of `y`.
+        y_scale: f32,
+        /// Added as a float before rounding: the zero point as ONNX has it.
+        offset: f32,
+        /// What is added after rounding, and the bounds.
         range: Range,
     }
 
@@ -217,10 +221,12 @@ params! {
     Softmax {
         /// Elements of a row.
         axis: u32,
-        /// Reciprocal of the result's scale.
-        y_scale: f32,
-        /// Where the result lies.
-        range: Range,
+        /// The whole part of the reciprocal of the result's scale.
+        factor: f32,
+        /// The integer that means zero, as ONNX has it.
+        zero_point: i32,
+        /// 1 when ONNX has uint8 here.
+        unsigned: u32,
     }
 
     /// `SoftmaxFloat` over the middle of `outer x axis x inner`.

@@ -1,0 +1,139 @@
+//! The whole way from bytes to bytes.
+
+use std::fmt::Write as _;
+
+use dunlin_engine::Model;
+use dunlin_engine::ops;
+use dunlin_kernels::Scalar;
+use dunlin_package::{Builder, GoldenCase, ManifestDraft, PortDraft, StepNames};
+use dunlin_package::{DType, Package};
+use sha2::{Digest, Sha256};
+
+use crate::emit::{Emitted, emit};
+use crate::error::{CompileError, ErrorKind};
+use crate::graph::{Graph, Id};
+use crate::import::{self, Pins};
+use crate::lower::{self, Missing};
+use crate::memory::Buffer;
+
+/// What to compile for, and what to put in.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The model's name.
+    pub name: String,
+    /// The model's version.
+    pub version: String,
+    /// Shapes and values of inputs.
+    pub pins: Pins,
+    /// The device, `any` for all.
+    pub target: String,
+    /// Vectors to put in the package.
+    pub golden: Vec<Golden>,
+    /// What the outputs' elements mean, for the first output.
+    pub labels: Vec<String>,
+}
+
+/// Inputs with the outputs they have to give, as little-endian bytes in the order of the model's ports.
+#[derive(Clone, Debug, Default)]
+pub struct Golden {
+    /// Bytes of each input.
+    pub inputs: Vec<Vec<u8>>,
+    /// Bytes of each output.
+    pub outputs: Vec<Vec<u8>>,
+}
+
+/// A compiled model.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The package's bytes.
+    pub package: Vec<u8>,
+    /// The graph it was written from.
+    pub graph: Graph,
+    /// Bytes of arena for tensors.
+    pub arena_bytes: usize,
+    /// The least that any memory plan could take.
+    pub lower_bound: usize,
+    /// Where each buffer lies, when it is used, and its name.
+    pub buffers: Vec<(usize, Buffer, String)>,
+}
+
+/// Compiles an ONNX model.
+///
+/// # Errors
+/// [`CompileError`] names the node, what is wrong and what to do.
+pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError> {
+    let imported = import::import(onnx, &options.pins)?;
+    let (mut graph, missing) = lower::lower(&imported)?;
+    if !missing.is_empty() {
+        return Err(refuse(&missing));
+    }
+    graph.sweep();
+    let emitted = emit(&graph)?;
+    let package = write(onnx, options, &graph, &emitted)?;
+    Ok(Compiled {
+        package,
+        graph,
+        arena_bytes: emitted.arena_bytes,
+        lower_bound: emitted.lower_bound,
+        buffers: emitted.buffers,
+    })
+}
+
+fn refuse(missing: &[Missing]) -> CompileError {
+    let mut text = String::from("the engine cannot run every node:");
+    for m in missing {
+        let _ = write!(text, "\n  node '{}' ({}): {}", m.node, m.op, m.reason);
+    }
+    CompileError::unsupported(text).hint("replace the operator, or compile for a host, where another executor runs it")
+}
+
+fn write(onnx: &[u8], options: &Options, graph: &Graph, emitted: &Emitted) -> Result<Vec<u8>, CompileError> {
+    let model = Model::<Scalar>::from_parts(&emitted.plan, &emitted.weights, ops::all());
+    let model = model.map_err(|e| CompileError::internal(format!("the plan is not sound: {e}")))?;
+    let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
+    let port = |labels: &[String]| {
+        let labels = labels.to_vec();
+        move |(name, id): &(String, Id)| {
+            let tensor = &graph.tensors[*id];
+            PortDraft {
+                name: name.clone(),
+                dtype: tensor.dtype,
+                dims: tensor.dims.iter().map(|&d| d as u32).collect(),
+                scale: tensor.scale,
+                zero_point: if tensor.dtype == DType::U8 { tensor.zero_point + 128 } else { tensor.zero_point },
+                labels: labels.clone(),
+            }
+        }
+    };
+    let builder = Builder {
+        manifest: ManifestDraft {
+            name: or(&options.name, "model"),
+            version: or(&options.version, "0"),
+            producer: concat!("dunlin ", env!("CARGO_PKG_VERSION")).to_owned(),
+            target: or(&options.target, "any"),
+            ops_version: 1,
+            arena_bytes: emitted.arena_bytes as u32,
+            scratch_bytes: model.scratch_len(Scalar) as u32,
+            lower_bound_bytes: emitted.lower_bound as u32,
+            macs: graph.steps.iter().map(|s| s.macs).sum(),
+            source_digest: Sha256::digest(onnx).into(),
+            exact: true,
+            inputs: graph.inputs.iter().map(port(&[])).collect(),
+            outputs: graph.outputs.iter().map(port(&options.labels)).collect(),
+            ..ManifestDraft::default()
+        },
+        plan: emitted.plan.clone(),
+        weights: emitted.weights.clone(),
+        golden: options
+            .golden
+            .iter()
+            .map(|g| GoldenCase { inputs: g.inputs.clone(), outputs: g.outputs.clone() })
+            .collect(),
+        tensor_names: emitted.names.clone(),
+        steps: graph.steps.iter().map(|s| StepNames { name: s.node.clone(), note: s.note.clone() }).collect(),
+        ..Builder::default()
+    };
+    let bytes = builder.build().map_err(|e| CompileError::new(ErrorKind::TooLarge, e.to_string()))?;
+    Package::open(&bytes).map_err(|e| CompileError::internal(e.to_string()))?;
+    Ok(bytes)
+}

@@ -1,0 +1,478 @@
+//! Convolutions and products by constant weights: one kernel for all of them.
+
+use dunlin_package::DType;
+use dunlin_package::op::{Conv, ConvFloat, Op, Window};
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::DatumType;
+
+use super::attributes::{axis, input, int, ints, need, output, text};
+use super::layout::{channels_last, map_dims};
+use super::linear::check_scale;
+use super::{Lowering, Quant, Target, Val, elements};
+use crate::error::{CompileError, ErrorKind};
+use crate::graph::Id;
+
+/// Constant int8 weights in the engine's order: output channel, height, width, input channel.
+pub(super) struct Weights {
+    pub(super) codes: Vec<i8>,
+    pub(super) dims: [usize; 4],
+    pub(super) scales: Vec<f32>,
+}
+
+/// Weights as the graph has them, in its own order, with their zero points taken off.
+struct Stored {
+    codes: Vec<i8>,
+    shape: Vec<usize>,
+    scales: Vec<f32>,
+    /// The axis of the scales.
+    axis: usize,
+}
+
+impl Lowering<'_> {
+    /// Reads int8 or uint8 weights; `None` when they are not constant.
+    fn stored(
+        &self,
+        name: &str,
+        scale: &str,
+        zero_point: Option<&str>,
+        scale_axis: usize,
+    ) -> Result<Option<Stored>, CompileError> {
+        let (Some(tensor), Some(scale_value)) = (self.constant(name), self.constant(scale)) else { return Ok(None) };
+        if !matches!(tensor.datum_type(), DatumType::I8 | DatumType::U8) {
+            return Ok(None);
+        }
+        let scales = elements::<f32>(&scale_value)?;
+        for &s in &scales {
+            check_scale(s, scale)?;
+        }
+        let zeros = match zero_point {
+            None => vec![0],
+            Some(name) => match self.constant(name) {
+                Some(value) => elements::<i32>(&value)?,
+                None => return Ok(None),
+            },
+        };
+        let shape = tensor.shape().to_vec();
+        if scales.len() > 1 && shape.get(scale_axis) != Some(&scales.len()) {
+            return Err(CompileError::new(
+                ErrorKind::Quantization,
+                format!("{} scales for weights of shape {shape:?}", scales.len()),
+            ));
+        }
+        let inner: usize = shape.iter().skip(scale_axis + 1).product();
+        let extent = shape.get(scale_axis).copied().unwrap_or(1);
+        let codes: Option<Vec<i8>> = elements::<i32>(&tensor)?
+            .iter()
+            .enumerate()
+            .map(|(i, &q)| {
+                let channel = i / inner.max(1) % extent.max(1);
+                i8::try_from(q - zeros[channel.min(zeros.len() - 1)]).ok()
+            })
+            .collect();
+        let codes = codes.ok_or_else(|| {
+            CompileError::unsupported("uint8 weights that lie more than 128 from their zero point")
+                .hint("quantize the weights to int8, or symmetrically")
+        })?;
+        Ok(Some(Stored { codes, shape, scales, axis: scale_axis }))
+    }
+
+    /// Weights behind a DequantizeLinear.
+    fn dequantized_weights(&self, name: &str) -> Result<Option<Stored>, CompileError> {
+        let Some(node) = self.producer(name).filter(|n| n.op_type == "DequantizeLinear") else { return Ok(None) };
+        let (codes, scale) = (need(node, 0)?, need(node, 1)?);
+        let rank = self.fact(codes)?.shape.len();
+        let single = self.constant(scale).is_some_and(|s| s.len() == 1);
+        let scale_axis = if single { 0 } else { axis(int(node, "axis").unwrap_or(1), rank)? };
+        self.stored(codes, scale, input(node, 2), scale_axis)
+    }
+
+    /// A bias in the accumulator's unit: i32 as it is stored, floats divided by the accumulator's scale.
+    fn bias(&self, name: Option<&str>, x: &Quant, scales: &[f32], n: usize) -> Result<Option<Vec<i32>>, CompileError> {
+        let Some(name) = name else { return Ok(Some(vec![0; n])) };
+        let spread = |values: Vec<i32>| match values.len() {
+            len if len == n => Some(values),
+            1 => Some(vec![values[0]; n]),
+            _ => None,
+        };
+        if let Some(node) = self.producer(name).filter(|p| p.op_type == "DequantizeLinear") {
+            let Some(codes) = self.constant(need(node, 0)?) else { return Ok(None) };
+            if codes.datum_type() != DatumType::I32 {
+                return Ok(None);
+            }
+            return Ok(spread(elements::<i32>(&codes)?));
+        }
+        let Some(values) = self.constant(name) else { return Ok(None) };
+        if values.datum_type() == DatumType::I32 {
+            return Ok(spread(elements::<i32>(&values)?));
+        }
+        let values = elements::<f32>(&values)?;
+        let codes = values.iter().enumerate().map(|(c, &b)| {
+            let scale = x.scale * scales[if scales.len() == 1 { 0 } else { c }];
+            (b / scale).round_ties_even() as i32
+        });
+        Ok(spread(codes.collect()))
+    }
+
+    /// The node that computes a value.
+    pub(super) fn producer(&self, name: &str) -> Option<&NodeProto> {
+        self.imported.nodes.iter().find(|n| n.output.iter().any(|o| o == name))
+    }
+
+    /// Adds the step of an integer convolution; the result's tensor has `y_dims`.
+    #[expect(clippy::too_many_arguments, reason = "a convolution's operands")]
+    pub(super) fn conv_step(
+        &mut self,
+        node: &str,
+        (x, x_quant): (Id, &Quant),
+        weights: &Weights,
+        bias: &[i32],
+        target: &Target,
+        (window, groups): (Window, usize),
+        y_dims: [usize; 4],
+    ) -> Id {
+        let [o, kh, kw, c] = weights.dims;
+        let k = kh * kw * c;
+        let folded = bias.iter().enumerate().flat_map(|(n, &b)| {
+            let sum = weights.codes[n * k..(n + 1) * k].iter().map(|&w| i32::from(w)).sum::<i32>();
+            b.wrapping_sub(x_quant.zero_point.wrapping_mul(sum)).to_le_bytes()
+        });
+        let folded: Vec<u8> = folded.collect();
+        let scales: Vec<u8> =
+            weights.scales.iter().flat_map(|s| (x_quant.scale * s / target.quant.scale).to_le_bytes()).collect();
+        let codes: Vec<u8> = weights.codes.iter().map(|c| c.cast_unsigned()).collect();
+        let w = self.graph.constant(&format!("{node}.weights"), DType::I8, &weights.dims, codes);
+        let b = self.graph.constant(&format!("{node}.bias"), DType::I32, &[o], folded);
+        let s = self.graph.constant(&format!("{node}.scale"), DType::F32, &[weights.scales.len()], scales);
+        let y = self.graph.tensor(&target.name, DType::I8, &y_dims);
+        let params =
+            Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range: target.range() };
+        let macs = (y_dims.iter().product::<usize>() * k) as u64;
+        self.graph.step(node, Op::Conv, &[x, w, b, s], y, &params).macs = macs;
+        y
+    }
+}
+
+/// A window from a node's attributes, automatic borders computed.
+pub(super) fn window(
+    node: &NodeProto,
+    kernel: &[usize],
+    x: &[usize],
+    y: &[usize],
+) -> Result<Option<Window>, CompileError> {
+    let axes = kernel.len();
+    if !(1..=2).contains(&axes) {
+        return Ok(None);
+    }
+    let list = |name: &str, none: i64| ints(node, name).unwrap_or_else(|| vec![none; axes]);
+    let (strides, dilations) = (list("strides", 1), list("dilations", 1));
+    let mut pads = ints(node, "pads").unwrap_or_else(|| vec![0; 2 * axes]);
+    if strides.len() != axes || dilations.len() != axes || pads.len() != 2 * axes {
+        return Err(CompileError::invalid("strides, dilations or pads do not fit the kernel"));
+    }
+    if pads.iter().chain(&strides).chain(&dilations).any(|&v| v < 0) || strides.contains(&0) || dilations.contains(&0) {
+        return Err(CompileError::unsupported("negative pads, or strides or dilations below 1"));
+    }
+    let auto = text(node, "auto_pad").unwrap_or_default();
+    for i in 0..axes {
+        let reach = (kernel[i] as i64 - 1) * dilations[i] + 1;
+        if auto.starts_with("SAME") {
+            let total = ((y[2 + i] as i64 - 1) * strides[i] + reach - x[2 + i] as i64).max(0);
+            let small = total / 2;
+            (pads[i], pads[axes + i]) =
+                if auto == "SAME_UPPER" { (small, total - small) } else { (total - small, small) };
+        } else if auto == "VALID" {
+            (pads[i], pads[axes + i]) = (0, 0);
+        }
+    }
+    // One axis is a map of height 1.
+    let pair = |v: &[i64], none: u32| if axes == 1 { [none, v[0] as u32] } else { [v[0] as u32, v[1] as u32] };
+    let kernel: Vec<i64> = kernel.iter().map(|&k| k as i64).collect();
+    let [top, left] = pair(&pads[..axes], 0);
+    let [bottom, right] = pair(&pads[axes..], 0);
+    Ok(Some(Window {
+        kernel: pair(&kernel, 1),
+        stride: pair(&strides, 1),
+        dilation: pair(&dilations, 1),
+        pad: [top, left, bottom, right],
+    }))
+}
+
+/// From ONNX's order (output, input, height, width) to ours (output, height, width, input).
+pub(super) fn channels_last_weights<T: Copy>(values: &[T], shape: &[usize]) -> (Vec<T>, [usize; 4]) {
+    let [o, c, kh, kw] = match *shape {
+        [o, c, kw] => [o, c, 1, kw],
+        [o, c, kh, kw] => [o, c, kh, kw],
+        _ => [1, values.len(), 1, 1],
+    };
+    let mut out = Vec::with_capacity(values.len());
+    for n in 0..o {
+        for tap in 0..kh * kw {
+            out.extend((0..c).map(|i| values[(n * c + i) * kh * kw + tap]));
+        }
+    }
+    (out, [o, kh, kw, c])
+}
+
+/// `Conv` between DequantizeLinear and QuantizeLinear, or on floats.
+pub(super) fn conv(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let (x_name, w_name, y_name) = (need(node, 0)?, need(node, 1)?, output(node)?);
+    let quantized = l.quant_of(x_name).zip(l.target(y_name)?).zip(l.dequantized_weights(w_name)?);
+    let Some(((x_quant, target), stored)) = quantized.filter(|(_, s)| s.scales.len() == 1 || s.axis == 0) else {
+        return conv_float(l, node);
+    };
+    let Some(bias) = l.bias(input(node, 2), &x_quant, &stored.scales, stored.shape[0])? else {
+        return conv_float(l, node);
+    };
+    integer_conv(l, node, x_name, &x_quant, stored, &bias, &target)
+}
+
+fn integer_conv(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    x_name: &str,
+    x_quant: &Quant,
+    stored: Stored,
+    bias: &[i32],
+    target: &Target,
+) -> Result<bool, CompileError> {
+    let val = match l.integers(x_name)? {
+        Some((val, _)) => val,
+        None => l.value(x_name)?,
+    };
+    let y_shape = l.fact(output(node)?)?.shape.clone();
+    let Some(window) = window(node, &stored.shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
+    let (codes, dims) = channels_last_weights(&stored.codes, &stored.shape);
+    let weights = Weights { codes, dims, scales: stored.scales };
+    let (x, _) = l.feature_map(&target.name, &val)?;
+    l.describe(x, x_quant);
+    let groups = int(node, "group").unwrap_or(1) as usize;
+    let name = crate::import::node_name(node);
+    let y = l.conv_step(&name, (x, x_quant), &weights, bias, target, (window, groups), map_dims(&y_shape));
+    finish_map(l, target, y, &y_shape);
+    Ok(true)
+}
+
+/// A feature map with rank-4 dims becomes the value it stands for.
+pub(super) fn finish_map(l: &mut Lowering<'_>, target: &Target, y: Id, shape: &[usize]) {
+    let perm = channels_last(shape.len());
+    let dims: Vec<usize> = perm.iter().map(|&a| shape[a]).collect();
+    let y = l.graph.view(y, &dims);
+    l.finish(target, y, shape, &perm);
+}
+
+/// `QLinearConv`: x, its scale and zero point, w, its scale and zero point, y's scale and zero point, bias.
+pub(super) fn qlinear_conv(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
+    let Some(stored) = l.stored(need(node, 3)?, need(node, 4)?, input(node, 5), 0)? else { return Ok(false) };
+    let Some(bias) = l.bias(input(node, 8), &x_quant, &stored.scales, stored.shape[0])? else { return Ok(false) };
+    integer_conv(l, node, need(node, 0)?, &x_quant, stored, &bias, &target)
+}
+
+/// The quantization of a QLinear operator's input at `from` and of its result, whose scale is input `to`.
+pub(super) fn qlinear_ends(
+    l: &Lowering<'_>,
+    node: &NodeProto,
+    from: usize,
+    to: usize,
+) -> Result<Option<(Quant, Target)>, CompileError> {
+    let unsigned = |name: &str| Ok::<_, CompileError>(l.fact(name)?.dtype == DatumType::U8);
+    let x = l.quant(need(node, from + 1)?, input(node, from + 2), unsigned(need(node, from)?)?)?;
+    let name = output(node)?;
+    let y = l.quant(need(node, to)?, input(node, to + 1), unsigned(name)?)?;
+    Ok(x.zip(y).map(|(x, quant)| (x, Target { name: name.to_owned(), quant, lo: -128, hi: 127, fused: vec![] })))
+}
+
+/// `Conv` on floats.
+fn conv_float(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let y_name = output(node)?;
+    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else { return Ok(false) };
+    let bias = match input(node, 2) {
+        None => vec![0.0; shape[0]],
+        Some(name) => match l.float_constant(name)? {
+            Some((values, _)) => values,
+            None => return Ok(false),
+        },
+    };
+    let val = l.value(need(node, 0)?)?;
+    let y_shape = l.fact(y_name)?.shape.clone();
+    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
+    let (values, dims) = channels_last_weights(&values, &shape);
+    let (x, _) = l.feature_map(y_name, &val)?;
+    let groups = int(node, "group").unwrap_or(1) as u32;
+    let name = crate::import::node_name(node);
+    let y = conv_float_step(l, &name, y_name, x, (&values, dims), &bias, (window, groups), map_dims(&y_shape));
+    let perm = channels_last(y_shape.len());
+    let dims: Vec<usize> = perm.iter().map(|&a| y_shape[a]).collect();
+    let id = l.graph.view(y, &dims);
+    l.set(y_name, Val { id, shape: y_shape, perm, unsigned: false });
+    Ok(true)
+}
+
+#[expect(clippy::too_many_arguments, reason = "a convolution's operands")]
+fn conv_float_step(
+    l: &mut Lowering<'_>,
+    node: &str,
+    y_name: &str,
+    x: Id,
+    (values, dims): (&[f32], [usize; 4]),
+    bias: &[f32],
+    (window, groups): (Window, u32),
+    y_dims: [usize; 4],
+) -> Id {
+    let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let w = l.graph.constant(&format!("{node}.weights"), DType::F32, &dims, bytes(values));
+    let b = l.graph.constant(&format!("{node}.bias"), DType::F32, &[bias.len()], bytes(bias));
+    let y = l.graph.tensor(y_name, DType::F32, &y_dims);
+    let params = ConvFloat { window, groups, bounds: [f32::NEG_INFINITY, f32::INFINITY] };
+    let macs = (y_dims.iter().product::<usize>() * dims[1..].iter().product::<usize>()) as u64;
+    l.graph.step(node, Op::ConvFloat, &[x, w, b], y, &params).macs = macs;
+    y
+}
+
+impl Lowering<'_> {
+    /// A constant's floats, dequantized if need be.
+    pub(super) fn float_constant(&self, name: &str) -> Result<Option<(Vec<f32>, Vec<usize>)>, CompileError> {
+        if let Some(value) = self.constant(name) {
+            return Ok(Some((elements::<f32>(&value)?, value.shape().to_vec())));
+        }
+        let Some(node) = self.producer(name).filter(|n| n.op_type == "DequantizeLinear") else { return Ok(None) };
+        let (Some(codes), Some(scale)) = (self.constant(need(node, 0)?), self.constant(need(node, 1)?)) else {
+            return Ok(None);
+        };
+        let zeros = match input(node, 2) {
+            None => vec![0],
+            Some(name) => match self.constant(name) {
+                Some(value) => elements::<i32>(&value)?,
+                None => return Ok(None),
+            },
+        };
+        let (scales, shape) = (elements::<f32>(&scale)?, codes.shape().to_vec());
+        let at = if scales.len() == 1 { 0 } else { axis(int(node, "axis").unwrap_or(1), shape.len())? };
+        let (inner, extent) = (shape.iter().skip(at + 1).product::<usize>().max(1), shape.get(at).copied().unwrap_or(1));
+        let values = elements::<i32>(&codes)?
+            .iter()
+            .enumerate()
+            .map(|(i, &q)| {
+                let c = i / inner % extent.max(1);
+                q.wrapping_sub(zeros[c.min(zeros.len() - 1)]) as f32 * scales[c.min(scales.len() - 1)]
+            })
+            .collect();
+        Ok(Some((values, shape)))
+    }
+}
+
+const PRODUCT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
+
+/// Rows of the last axis, times constant weights with a row for each output.
+fn product(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    x_name: &str,
+    x_quant: &Quant,
+    stored: Stored,
+    transposed: bool,
+    bias: &[i32],
+    target: &Target,
+) -> Result<bool, CompileError> {
+    let val = match l.integers(x_name)? {
+        Some((val, _)) => val,
+        None => l.value(x_name)?,
+    };
+    let name = crate::import::node_name(node);
+    let val = l.logical(&name, &val);
+    let (codes, n, k) = rows(&stored.codes, &stored.shape, transposed);
+    let m = val.shape.iter().product::<usize>() / k.max(1);
+    let x = l.graph.view(val.id, &[1, 1, m, k]);
+    l.describe(x, x_quant);
+    let weights = Weights { codes, dims: [n, 1, 1, k], scales: stored.scales };
+    let y = l.conv_step(&name, (x, x_quant), &weights, bias, target, (PRODUCT, 1), [1, 1, m, n]);
+    let y_shape = l.fact(output(node)?)?.shape.clone();
+    let y = l.graph.view(y, &y_shape);
+    let perm: Vec<usize> = (0..y_shape.len()).collect();
+    l.finish(target, y, &y_shape, &perm);
+    Ok(true)
+}
+
+/// Weights with the outputs first: `(values, outputs, inputs)`.
+fn rows<T: Copy>(values: &[T], shape: &[usize], transposed: bool) -> (Vec<T>, usize, usize) {
+    let (a, b) = (shape[0], shape[1]);
+    if transposed {
+        return (values.to_vec(), a, b);
+    }
+    let mut out = Vec::with_capacity(values.len());
+    for n in 0..b {
+        out.extend((0..a).map(|k| values[k * b + n]));
+    }
+    (out, b, a)
+}
+
+/// `Gemm` with constant weights.
+pub(super) fn gemm(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let plain = |name: &str| super::attributes::float(node, name).unwrap_or(1.0) == 1.0;
+    if int(node, "transA").unwrap_or(0) != 0 || !plain("alpha") || (input(node, 2).is_some() && !plain("beta")) {
+        return Ok(false);
+    }
+    let transposed = int(node, "transB").unwrap_or(0) == 1;
+    times_constant(l, node, transposed, input(node, 2))
+}
+
+/// `MatMul` with constant weights.
+pub(super) fn mat_mul(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    if l.fact(need(node, 1)?)?.shape.len() != 2 || l.fact(need(node, 0)?)?.shape.len() < 2 {
+        return Ok(false);
+    }
+    times_constant(l, node, false, None)
+}
+
+fn times_constant(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    transposed: bool,
+    bias_name: Option<&str>,
+) -> Result<bool, CompileError> {
+    let (x_name, w_name, y_name) = (need(node, 0)?, need(node, 1)?, output(node)?);
+    let quantized = l.quant_of(x_name).zip(l.target(y_name)?).zip(l.dequantized_weights(w_name)?);
+    let outputs_axis = usize::from(!transposed);
+    if let Some(((x_quant, target), stored)) = quantized.filter(|(_, s)| s.scales.len() == 1 || s.axis == outputs_axis) {
+        let n = stored.shape[outputs_axis];
+        if let Some(bias) = l.bias(bias_name, &x_quant, &stored.scales, n)? {
+            return product(l, node, x_name, &x_quant, stored, transposed, &bias, &target);
+        }
+    }
+    let Some((values, shape)) = l.float_constant(w_name)? else { return Ok(false) };
+    let (values, n, k) = rows(&values, &shape, transposed);
+    let bias = match bias_name {
+        None => vec![0.0; n],
+        Some(name) => match l.float_constant(name)? {
+            Some((values, _)) if values.len() == n => values,
+            Some((values, _)) if values.len() == 1 => vec![values[0]; n],
+            _ => return Ok(false),
+        },
+    };
+    let name = crate::import::node_name(node);
+    let val = l.value(x_name)?;
+    let val = l.logical(&name, &val);
+    let m = val.shape.iter().product::<usize>() / k.max(1);
+    let x = l.graph.view(val.id, &[1, 1, m, k]);
+    let y = conv_float_step(l, &name, y_name, x, (&values, [n, 1, 1, k]), &bias, (PRODUCT, 1), [1, 1, m, n]);
+    let y_shape = l.fact(y_name)?.shape.clone();
+    let y = l.graph.view(y, &y_shape);
+    l.define(y_name, y, &y_shape, false);
+    Ok(true)
+}
+
+/// `QGemm`: a, its scale and zero point, b, its scale and zero point, bias, y's scale and zero point.
+pub(super) fn qgemm(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let alpha = super::attributes::float(node, "alpha").unwrap_or(1.0);
+    if int(node, "transA").unwrap_or(0) != 0 || alpha != 1.0 || input(node, 7).is_none() {
+        return Ok(false);
+    }
+    let transposed = int(node, "transB").unwrap_or(0) == 1;
+    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 7)? else { return Ok(false) };
+    let outputs_axis = usize::from(!transposed);
+    let stored = l.stored(need(node, 3)?, need(node, 4)?, input(node, 5), outputs_axis)?;
+    let Some(stored) = stored else { return Ok(false) };
+    let n = stored.shape[outputs_axis];
+    let Some(bias) = l.bias(input(node, 6), &x_quant, &stored.scales, n)? else { return Ok(false) };
+    product(l, node, need(node, 0)?, &x_quant, stored, transposed, &bias, &target)
+}

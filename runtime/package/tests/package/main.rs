@@ -1,0 +1,6 @@
+//! The format from outside: the checked-in package, damage, truncation, properties.
+
+mod damage;
+mod golden_file;
+mod properties;
+mod sample;
