@@ -1,1 +1,1 @@
-//! Placeholder.
+//! What the cross-crate suites share.

@@ -84,7 +84,11 @@ pub(crate) fn emit(graph: &Graph) -> Result<Emitted, CompileError> {
             None => Place::Arena(fit(offsets[&buffer_of(id)])?),
         };
         if tensor.dims.len() > MAX_RANK {
-            return Err(CompileError::unsupported(format!("'{}' has {} axes, 6 is the most", tensor.name, tensor.dims.len())));
+            return Err(CompileError::unsupported(format!(
+                "'{}' has {} axes, 6 is the most",
+                tensor.name,
+                tensor.dims.len()
+            )));
         }
         let mut dims = [1; MAX_RANK];
         for (slot, &dim) in dims.iter_mut().zip(&tensor.dims) {

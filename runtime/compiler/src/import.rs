@@ -101,8 +101,11 @@ fn analyse(model: &ModelProto, pins: &Pins) -> Result<Analysed, CompileError> {
         let index = inference.input_outlets().ok().and_then(|o| o.iter().position(|&o| Some(o) == outlet));
         let Some(index) = index else {
             let names = inference.input_outlets().map(|o| o.len()).unwrap_or(0);
-            return Err(CompileError::new(ErrorKind::DynamicShape, format!("the model has no input '{name}' to shape"))
-                .hint(format!("it has {names} inputs; inspect lists their names")));
+            return Err(CompileError::new(
+                ErrorKind::DynamicShape,
+                format!("the model has no input '{name}' to shape"),
+            )
+            .hint(format!("it has {names} inputs; inspect lists their names")));
         };
         let fact = inference
             .input_fact(index)
@@ -155,11 +158,8 @@ fn finish(model: ModelProto, analysed: Analysed) -> Result<Imported, CompileErro
             }
         }
     }
-    let opset = model
-        .opset_import
-        .iter()
-        .find(|o| o.domain.is_empty() || o.domain == "ai.onnx")
-        .map_or(0, |o| o.version);
+    let opset =
+        model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map_or(0, |o| o.version);
     Ok(Imported { nodes, facts, inputs, outputs, opset, model })
 }
 
@@ -193,4 +193,3 @@ pub(crate) fn tensor_of(proto: &pb::TensorProto) -> Result<Tensor, CompileError>
     let onnx = front_end();
     tract_onnx::tensor::load_tensor(&*onnx.provider, proto, None).map_err(|e| CompileError::invalid(chain(&e)))
 }
-

@@ -156,7 +156,10 @@ impl<'i> Lowering<'i> {
     fn input(&mut self, name: &str) -> Result<(), CompileError> {
         let fact = self.fact(name)?.clone();
         if fact.shape.len() > 6 {
-            return Err(CompileError::unsupported(format!("input '{name}' has {} axes, 6 is the most", fact.shape.len())));
+            return Err(CompileError::unsupported(format!(
+                "input '{name}' has {} axes, 6 is the most",
+                fact.shape.len()
+            )));
         }
         let stored = if fact.dtype == DatumType::U8 { DType::U8 } else { dtype(fact.dtype)? };
         let id = self.graph.tensor(name, stored, &fact.shape);
@@ -200,7 +203,10 @@ impl<'i> Lowering<'i> {
 
     /// What is known of a value.
     pub(crate) fn fact(&self, name: &str) -> Result<&'i Fact, CompileError> {
-        self.imported.facts.get(name).ok_or_else(|| CompileError::invalid(format!("nothing produces the value '{name}'")))
+        self.imported
+            .facts
+            .get(name)
+            .ok_or_else(|| CompileError::invalid(format!("nothing produces the value '{name}'")))
     }
 
     /// A constant's value.
@@ -356,7 +362,8 @@ fn bytes_of(tensor: &Tensor) -> Result<(Vec<u8>, bool), CompileError> {
     Ok(match tensor.datum_type() {
         DatumType::U8 => (raw.iter().map(|b| b ^ 0x80).collect(), true),
         DatumType::TDim => {
-            let cast = tensor.cast_to::<i64>().map_err(|e| CompileError::unsupported(format!("a symbolic constant: {e}")))?;
+            let cast =
+                tensor.cast_to::<i64>().map_err(|e| CompileError::unsupported(format!("a symbolic constant: {e}")))?;
             (cast.as_bytes().to_vec(), false)
         }
         other => {
@@ -368,7 +375,8 @@ fn bytes_of(tensor: &Tensor) -> Result<(Vec<u8>, bool), CompileError> {
 
 /// A constant's elements as one type.
 pub(crate) fn elements<T: tract_onnx::prelude::Datum + Copy>(tensor: &Tensor) -> Result<Vec<T>, CompileError> {
-    let wrong = |e: tract_onnx::prelude::TractError| CompileError::invalid(format!("a constant of the wrong type: {e}"));
+    let wrong =
+        |e: tract_onnx::prelude::TractError| CompileError::invalid(format!("a constant of the wrong type: {e}"));
     let cast = tensor.cast_to::<T>().map_err(wrong)?;
     Ok(cast.to_plain_array_view::<T>().map_err(wrong)?.iter().copied().collect())
 }

@@ -17,6 +17,8 @@ mod model;
 pub mod ops;
 mod session;
 
-pub use memory::{Arena, ARENA_ALIGN};
+pub use memory::{ARENA_ALIGN, Arena};
 pub use model::{Fault, LoadError, Model, StepView};
-pub use session::{Delegate, DelegateError, Element, ForeignStep, InputError, Session, SessionError, TensorMut, TensorRef};
+pub use session::{
+    Delegate, DelegateError, Element, ForeignStep, InputError, Session, SessionError, TensorMut, TensorRef,
+};

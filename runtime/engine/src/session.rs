@@ -140,9 +140,8 @@ impl<'s, 'a, B: Backend> Session<'s, 'a, B> {
         let needed = model.arena_len(backend);
         let bytes = arena.into_bytes();
         let got = bytes.len();
-        let (arena, scratch) =
-            if got < needed { None } else { bytes.split_at_mut_checked(model.tensor_len()) }
-                .ok_or(SessionError::Arena { needed, got })?;
+        let (arena, scratch) = if got < needed { None } else { bytes.split_at_mut_checked(model.tensor_len()) }
+            .ok_or(SessionError::Arena { needed, got })?;
         Ok(Self { model, arena, scratch, packed: &[], backend })
     }
 

@@ -5,16 +5,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use dunlin_kernels::{
-    Add, Backend, Depthwise, GemmOut, Pool, Requant, Weights, WeightsF32, available,
-};
+use dunlin_kernels::{Add, Backend, Depthwise, GemmOut, Pool, Requant, Weights, WeightsF32, available};
 
-const REQUANT: Requant<'static> = Requant {
-    scale: &[0.001],
-    zero_point: 3,
-    lo: -128,
-    hi: 127,
-};
+const REQUANT: Requant<'static> = Requant { scale: &[0.001], zero_point: 3, lo: -128, hi: 127 };
 
 /// The shortest of many runs.
 fn shortest(mut run: impl FnMut()) -> Duration {
@@ -30,10 +23,7 @@ fn shortest(mut run: impl FnMut()) -> Duration {
 
 fn report(what: &str, count: usize, unit: &str, time: Duration) {
     let rate = count as f64 / time.as_secs_f64() / 1e9;
-    println!(
-        "  {what:<34} {rate:7.2} {unit}  {:9.1} us",
-        time.as_secs_f64() * 1e6
-    );
+    println!("  {what:<34} {rate:7.2} {unit}  {:9.1} us", time.as_secs_f64() * 1e6);
 }
 
 fn bytes(len: usize) -> Vec<i8> {
@@ -47,36 +37,14 @@ fn gemm(backend: impl Backend, [m, n, k]: [usize; 3]) {
     let mut scratch = vec![0; backend.gemm_scratch_len(m, n, k)];
     let mut y = vec![0; m * n];
     let scale = vec![0.001; n];
-    let requant = Requant {
-        scale: &scale,
-        ..REQUANT
-    };
+    let requant = Requant { scale: &scale, ..REQUANT };
     let time = shortest(|| {
-        let weights = Weights {
-            canonical: &w,
-            packed: &packed,
-        };
+        let weights = Weights { canonical: &w, packed: &packed };
         let out = GemmOut::I8(&mut y, requant);
-        backend.gemm(
-            black_box(&a),
-            k,
-            m,
-            weights,
-            n,
-            k,
-            &bias,
-            out,
-            n,
-            &mut scratch,
-        );
+        backend.gemm(black_box(&a), k, m, weights, n, k, &bias, out, n, &mut scratch);
     });
     black_box(&y);
-    report(
-        &format!("gemm i8 M={m} N={n} K={k}"),
-        m * n * k,
-        "GMAC/s",
-        time,
-    );
+    report(&format!("gemm i8 M={m} N={n} K={k}"), m * n * k, "GMAC/s", time);
 }
 
 fn gemm_f32(backend: impl Backend, [m, n, k]: [usize; 3]) {
@@ -86,19 +54,11 @@ fn gemm_f32(backend: impl Backend, [m, n, k]: [usize; 3]) {
     backend.gemm_f32_pack(&w, n, k, &mut packed);
     let mut y = vec![0.0; m * n];
     let time = shortest(|| {
-        let weights = WeightsF32 {
-            canonical: &w,
-            packed: &packed,
-        };
+        let weights = WeightsF32 { canonical: &w, packed: &packed };
         backend.gemm_f32(black_box(&a), k, m, weights, n, k, &[], &mut y, n);
     });
     black_box(&y);
-    report(
-        &format!("gemm f32 M={m} N={n} K={k}"),
-        m * n * k,
-        "GMAC/s",
-        time,
-    );
+    report(&format!("gemm f32 M={m} N={n} K={k}"), m * n * k, "GMAC/s", time);
 }
 
 fn depthwise(backend: impl Backend, size: usize, channels: usize, kernel: usize, stride: usize) {
@@ -116,19 +76,12 @@ fn depthwise(backend: impl Backend, size: usize, channels: usize, kernel: usize,
         pad_value: 1,
     };
     let taps = kernel * kernel;
-    let (x, w, bias) = (
-        bytes(size * size * channels),
-        bytes(channels * taps),
-        vec![7; channels],
-    );
+    let (x, w, bias) = (bytes(size * size * channels), bytes(channels * taps), vec![7; channels]);
     let mut packed = vec![0; backend.depthwise_packed_len(channels, taps)];
     backend.depthwise_pack(&w, channels, taps, &mut packed);
     let mut y = vec![0; out * out * channels];
     let time = shortest(|| {
-        let weights = Weights {
-            canonical: &w,
-            packed: &packed,
-        };
+        let weights = Weights { canonical: &w, packed: &packed };
         backend.depthwise(black_box(&x), weights, &bias, REQUANT, &mut y, &shape);
     });
     let what = format!("depthwise {size}x{size}x{channels} k{kernel} s{stride}");
@@ -138,16 +91,8 @@ fn depthwise(backend: impl Backend, size: usize, channels: usize, kernel: usize,
 fn elementwise(backend: impl Backend) {
     let len = 56 * 56 * 64;
     let (a, b, mut y) = (bytes(len), bytes(len), vec![0; len]);
-    let p = Add {
-        a_scale: 0.5,
-        b_scale: 0.25,
-        offset: 0.0,
-        a_offset: 1,
-        b_offset: 2,
-        zero_point: 3,
-        lo: -128,
-        hi: 127,
-    };
+    let p =
+        Add { a_scale: 0.5, b_scale: 0.25, offset: 0.0, a_offset: 1, b_offset: 2, zero_point: 3, lo: -128, hi: 127 };
     let time = shortest(|| backend.add(black_box(&a), &b, &mut y, &p));
     report("add", len, "G/s", time);
     let time = shortest(|| backend.add(black_box(&a), &b[..28], &mut y, &p));
@@ -202,13 +147,9 @@ fn main() {
             gemm(backend, shape);
         }
         gemm_f32(backend, [196, 256, 256]);
-        for (size, channels, kernel, stride) in [
-            (112, 32, 3, 1),
-            (112, 96, 3, 2),
-            (56, 144, 3, 1),
-            (14, 480, 5, 1),
-            (7, 960, 3, 1),
-        ] {
+        for (size, channels, kernel, stride) in
+            [(112, 32, 3, 1), (112, 96, 3, 2), (56, 144, 3, 1), (14, 480, 5, 1), (7, 960, 3, 1)]
+        {
             depthwise(backend, size, channels, kernel, stride);
         }
         elementwise(backend);

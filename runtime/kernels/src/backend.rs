@@ -8,10 +8,7 @@ use crate::{Add, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, sc
 /// token whose existence proves that its instructions can run, and whose
 /// overrides give the reference's bits. See the [crate] for the conventions: in
 /// particular, a call whose slices are too short computes nothing.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the operands, strides and sizes of a BLAS call"
-)]
+#[allow(clippy::too_many_arguments, reason = "the operands, strides and sizes of a BLAS call")]
 pub trait Backend: Copy + Send + Sync + 'static {
     /// A short lower-case name, for logs and tests.
     fn name(self) -> &'static str;

@@ -52,32 +52,18 @@ pub(crate) fn rows_fit(len: usize, rows: usize, stride: usize, width: usize) -> 
     let Some(last) = rows.checked_sub(1) else {
         return true;
     };
-    last.checked_mul(stride)
-        .and_then(|start| start.checked_add(width))
-        .is_some_and(|end| end <= len)
+    last.checked_mul(stride).and_then(|start| start.checked_add(width)).is_some_and(|end| end <= len)
 }
 
 /// Whether every operand of an integer product but the weights is long enough.
-pub(crate) fn operands_fit(
-    a: (&[i8], usize),
-    [m, n, k]: [usize; 3],
-    bias: &[i32],
-    out: (&GemmOut<'_>, usize),
-) -> bool {
-    let fits = rows_fit(a.0.len(), m, a.1, k)
-        && (bias.is_empty() || bias.len() >= n)
-        && out.0.fits(m, n, out.1);
+pub(crate) fn operands_fit(a: (&[i8], usize), [m, n, k]: [usize; 3], bias: &[i32], out: (&GemmOut<'_>, usize)) -> bool {
+    let fits = rows_fit(a.0.len(), m, a.1, k) && (bias.is_empty() || bias.len() >= n) && out.0.fits(m, n, out.1);
     debug_assert!(fits, "gemm: a slice is too short for [{m}, {n}, {k}]");
     fits
 }
 
 /// Whether every operand of an f32 product but the weights is long enough.
-pub(crate) fn operands_fit_f32(
-    a: (&[f32], usize),
-    [m, n, k]: [usize; 3],
-    bias: &[f32],
-    out: (&[f32], usize),
-) -> bool {
+pub(crate) fn operands_fit_f32(a: (&[f32], usize), [m, n, k]: [usize; 3], bias: &[f32], out: (&[f32], usize)) -> bool {
     let fits = rows_fit(a.0.len(), m, a.1, k)
         && (bias.is_empty() || bias.len() >= n)
         && (m < 2 || out.1 >= n)

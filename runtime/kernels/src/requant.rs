@@ -42,8 +42,7 @@ impl Requant<'_> {
     #[inline]
     #[must_use]
     pub fn apply(&self, acc: i32, channel: usize) -> i8 {
-        Bounds::new(self.zero_point, self.lo, self.hi)
-            .quantize(acc as f32 * scale_at(self.scale, channel))
+        Bounds::new(self.zero_point, self.lo, self.hi).quantize(acc as f32 * scale_at(self.scale, channel))
     }
 }
 
@@ -79,11 +78,7 @@ impl Bounds {
     #[inline]
     pub(crate) fn new(zero_point: i32, lo: i8, hi: i8) -> Self {
         let zero_point = zero_point.clamp(-ZERO_POINT_LIMIT, ZERO_POINT_LIMIT);
-        Self {
-            lo: (i32::from(lo) - zero_point) as f32,
-            hi: (i32::from(hi) - zero_point) as f32,
-            zero_point,
-        }
+        Self { lo: (i32::from(lo) - zero_point) as f32, hi: (i32::from(hi) - zero_point) as f32, zero_point }
     }
 
     /// `clamp(round_half_even(x) + zero_point, lo, hi)`; NaN gives `lo`.
@@ -103,11 +98,7 @@ impl Bounds {
 #[inline]
 #[must_use]
 pub fn round_half_even(x: f32) -> f32 {
-    if x.abs() < 4_194_304.0 {
-        (x + MAGIC) - MAGIC
-    } else {
-        libm::rintf(x)
-    }
+    if x.abs() < 4_194_304.0 { (x + MAGIC) - MAGIC } else { libm::rintf(x) }
 }
 
 #[cfg(test)]
@@ -140,8 +131,7 @@ mod tests {
                 let bounds = Bounds::new(zero_point, lo, hi);
                 for half in -1200..1200 {
                     let x = half as f32 * 0.5;
-                    let last =
-                        (libm::rintf(x) as i32 + zero_point).clamp(i32::from(lo), i32::from(hi));
+                    let last = (libm::rintf(x) as i32 + zero_point).clamp(i32::from(lo), i32::from(hi));
                     assert_eq!(i32::from(bounds.quantize(x)), last);
                 }
             }
@@ -150,21 +140,13 @@ mod tests {
 
     #[test]
     fn requant_saturates_and_defines_nan() {
-        let requant = |scale| Requant {
-            scale,
-            zero_point: 5,
-            lo: -100,
-            hi: 90,
-        };
+        let requant = |scale| Requant { scale, zero_point: 5, lo: -100, hi: 90 };
         assert_eq!(requant(&[1.0]).apply(i32::MAX, 7), 90);
         assert_eq!(requant(&[1.0]).apply(i32::MIN, 7), -100);
         assert_eq!(requant(&[f32::INFINITY]).apply(0, 0), -100);
         assert_eq!(requant(&[f32::NAN]).apply(1, 0), -100);
         assert_eq!(requant(&[0.5, 0.25]).apply(6, 1), 7);
-        let far = Requant {
-            zero_point: i32::MAX,
-            ..requant(&[1.0])
-        };
+        let far = Requant { zero_point: i32::MAX, ..requant(&[1.0]) };
         assert_eq!(far.apply(0, 0), 90);
     }
 }

@@ -101,19 +101,12 @@ impl Window {
     /// Whether the tensors hold the shape and no coordinate overflows.
     pub(crate) fn fits(&self, x: usize, y: usize) -> bool {
         let holds = |len: usize, [h, w]: [usize; 2]| {
-            h.checked_mul(w)
-                .and_then(|pixels| pixels.checked_mul(self.channels))
-                .is_some_and(|need| need <= len)
+            h.checked_mul(w).and_then(|pixels| pixels.checked_mul(self.channels)).is_some_and(|need| need <= len)
         };
         let reaches = |axis: usize| {
-            let last = self.output[axis]
-                .saturating_sub(1)
-                .checked_mul(self.stride[axis])?;
-            let tap = self.kernel[axis]
-                .saturating_sub(1)
-                .checked_mul(self.dilation[axis])?;
-            last.checked_add(tap)
-                .filter(|&end| end <= isize::MAX as usize)
+            let last = self.output[axis].saturating_sub(1).checked_mul(self.stride[axis])?;
+            let tap = self.kernel[axis].saturating_sub(1).checked_mul(self.dilation[axis])?;
+            last.checked_add(tap).filter(|&end| end <= isize::MAX as usize)
         };
         let fits = holds(x, self.input)
             && holds(y, self.output)

@@ -37,9 +37,7 @@ pub(crate) fn align_up(n: usize, align: usize) -> Option<usize> {
 
 /// Whether `bytes[from..to]` is in bounds and all zero.
 pub(crate) fn zero(bytes: &[u8], from: usize, to: usize) -> bool {
-    bytes
-        .get(from..to)
-        .is_some_and(|gap| gap.iter().all(|&b| b == 0))
+    bytes.get(from..to).is_some_and(|gap| gap.iter().all(|&b| b == 0))
 }
 
 #[cfg(test)]

@@ -198,10 +198,7 @@ impl Header {
         if !MAGIC.starts_with(magic) {
             return Err(OpenError::NotAPackage);
         }
-        let truncated = OpenError::Truncated {
-            needed: HEADER_LEN,
-            got,
-        };
+        let truncated = OpenError::Truncated { needed: HEADER_LEN, got };
         let head: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(truncated)?;
         let major = u16_at(head, 8).ok_or(truncated)?;
         let minor = u16_at(head, 10).ok_or(truncated)?;
@@ -234,12 +231,7 @@ impl Header {
         if !body_len.is_multiple_of(16) || body_len < len {
             return Err(OpenError::Header);
         }
-        Ok(Self {
-            minor,
-            len,
-            sections,
-            body_len,
-        })
+        Ok(Self { minor, len, sections, body_len })
     }
 }
 
@@ -259,12 +251,8 @@ impl<'a> Frame<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, OpenError> {
         let header = Header::read(bytes)?;
         let got = bytes.len();
-        let (body, seal) = bytes
-            .split_at_checked(header.body_len)
-            .ok_or(OpenError::Truncated {
-                needed: header.body_len,
-                got,
-            })?;
+        let (body, seal) =
+            bytes.split_at_checked(header.body_len).ok_or(OpenError::Truncated { needed: header.body_len, got })?;
         let seal = Seal::read(seal, header.body_len, got)?;
         let table_len = usize::from(header.sections) * ENTRY_LEN;
         let table = slice_at(body, header.len, table_len).ok_or(OpenError::Header)?;

@@ -20,14 +20,7 @@ pub enum DType {
 
 impl DType {
     /// Every element type, by ascending code.
-    pub const ALL: [Self; 6] = [
-        Self::I8,
-        Self::U8,
-        Self::I32,
-        Self::F32,
-        Self::Bool,
-        Self::I64,
-    ];
+    pub const ALL: [Self; 6] = [Self::I8, Self::U8, Self::I32, Self::F32, Self::Bool, Self::I64];
 
     /// Size of one element in bytes; also its natural alignment.
     #[must_use]

@@ -100,13 +100,10 @@ impl fmt::Display for OpenError {
                 "package format {major}.{minor} is not supported (this reader knows {FORMAT_MAJOR}.{FORMAT_MINOR}); \
                  recompile the model with a matching compiler, or update the runtime"
             ),
-            Self::UnsupportedFlags { flags } => write!(
-                f,
-                "package flags {flags:#010x} are not supported; update the runtime"
-            ),
-            Self::Header => {
-                f.write_str("package header is malformed; the file is damaged, copy or compile it again")
+            Self::UnsupportedFlags { flags } => {
+                write!(f, "package flags {flags:#010x} are not supported; update the runtime")
             }
+            Self::Header => f.write_str("package header is malformed; the file is damaged, copy or compile it again"),
             Self::Oversized { len } => write!(
                 f,
                 "package body of {len} bytes exceeds the limit of {MAX_BODY_LEN}; the header is damaged, or the model \
@@ -121,18 +118,15 @@ impl fmt::Display for OpenError {
                 "section table entry {index} is invalid (place, bounds, alignment or duplicate); compile the model \
                  again"
             ),
-            Self::UnknownCriticalSection { kind } => write!(
-                f,
-                "section of kind {kind:#06x} must be understood and is not known here; update the runtime"
-            ),
-            Self::MissingSection { kind } => write!(
-                f,
-                "the {} section is missing; compile the model again",
-                kind.name()
-            ),
-            Self::Padding => f.write_str(
-                "padding between sections is not zero; the file is damaged, copy or compile it again",
-            ),
+            Self::UnknownCriticalSection { kind } => {
+                write!(f, "section of kind {kind:#06x} must be understood and is not known here; update the runtime")
+            }
+            Self::MissingSection { kind } => {
+                write!(f, "the {} section is missing; compile the model again", kind.name())
+            }
+            Self::Padding => {
+                f.write_str("padding between sections is not zero; the file is damaged, copy or compile it again")
+            }
             Self::Digest => f.write_str(
                 "the SHA-256 digest does not match: the package is damaged or was altered; copy it again from a \
                  trusted source",
@@ -141,13 +135,11 @@ impl fmt::Display for OpenError {
             Self::Golden => f.write_str(
                 "golden vectors are malformed or do not fit the model's inputs and outputs; compile the model again",
             ),
-            Self::Foreign => {
-                f.write_str("the foreign subgraphs are malformed; compile the model again")
-            }
+            Self::Foreign => f.write_str("the foreign subgraphs are malformed; compile the model again"),
             Self::Names => f.write_str("the names section is malformed; compile the model again"),
-            Self::Seal => f.write_str(
-                "the seal (signatures) is malformed; sign the package again, its body may be intact",
-            ),
+            Self::Seal => {
+                f.write_str("the seal (signatures) is malformed; sign the package again, its body may be intact")
+            }
         }
     }
 }

@@ -23,9 +23,7 @@ impl<'a> Foreign<'a> {
         if !zero(bytes, 4, FOREIGN_HEADER_LEN) {
             return None;
         }
-        let mut end = count
-            .checked_mul(FOREIGN_ENTRY_LEN)?
-            .checked_add(FOREIGN_HEADER_LEN)?;
+        let mut end = count.checked_mul(FOREIGN_ENTRY_LEN)?.checked_add(FOREIGN_HEADER_LEN)?;
         // Also refuses a count that does not fit in the section.
         bytes.get(..end)?;
         let foreign = Self { bytes, count };
@@ -66,20 +64,12 @@ impl<'a> Foreign<'a> {
     /// The subgraphs, in order.
     #[must_use]
     pub fn blobs(&self) -> ForeignBlobs<'a> {
-        ForeignBlobs {
-            foreign: *self,
-            next: 0,
-        }
+        ForeignBlobs { foreign: *self, next: 0 }
     }
 
     fn entry(&self, index: usize) -> Option<(usize, usize)> {
-        let at = index
-            .checked_mul(FOREIGN_ENTRY_LEN)?
-            .checked_add(FOREIGN_HEADER_LEN)?;
-        Some((
-            len_at(self.bytes, at)?,
-            len_at(self.bytes, at.checked_add(4)?)?,
-        ))
+        let at = index.checked_mul(FOREIGN_ENTRY_LEN)?.checked_add(FOREIGN_HEADER_LEN)?;
+        Some((len_at(self.bytes, at)?, len_at(self.bytes, at.checked_add(4)?)?))
     }
 }
 

@@ -44,10 +44,7 @@ impl<'a> Golden<'a> {
         if !zero(bytes, 4, GOLDEN_HEADER_LEN) {
             return None;
         }
-        let golden = Self {
-            cases: bytes.get(GOLDEN_HEADER_LEN..)?,
-            count,
-        };
+        let golden = Self { cases: bytes.get(GOLDEN_HEADER_LEN..)?, count };
         let mut cases = golden.cases();
         // A case has four bytes at least, so that a false count ends with the bytes.
         for _ in 0..count {
@@ -75,10 +72,7 @@ impl<'a> Golden<'a> {
     /// The cases, in order.
     #[must_use]
     pub fn cases(&self) -> Cases<'a> {
-        Cases {
-            rest: self.cases,
-            left: self.count,
-        }
+        Cases { rest: self.cases, left: self.count }
     }
 }
 
@@ -89,9 +83,8 @@ fn fits(tensors: &mut GoldenTensors<'_>, ports: Ports<'_>) -> Option<()> {
     }
     for (index, port) in ports.enumerate() {
         let tensor = tensors.next()?;
-        let same = usize::from(tensor.port) == index
-            && tensor.dtype == port.dtype
-            && tensor.data.len() == port.byte_len();
+        let same =
+            usize::from(tensor.port) == index && tensor.dtype == port.dtype && tensor.data.len() == port.byte_len();
         if !same {
             return None;
         }
@@ -120,10 +113,7 @@ impl<'a> Case<'a> {
     }
 
     fn tensors(&self, left: u16) -> GoldenTensors<'a> {
-        GoldenTensors {
-            rest: self.tensors,
-            left,
-        }
+        GoldenTensors { rest: self.tensors, left }
     }
 }
 
@@ -142,10 +132,7 @@ impl<'a> Iterator for Cases<'a> {
         let inputs = u16_at(self.rest, 0)?;
         let outputs = u16_at(self.rest, 2)?;
         let tensors = self.rest.get(CASE_HEADER_LEN..)?;
-        let mut walk = GoldenTensors {
-            rest: tensors,
-            left: inputs,
-        };
+        let mut walk = GoldenTensors { rest: tensors, left: inputs };
         for _ in 0..inputs {
             walk.next()?;
         }
@@ -155,11 +142,7 @@ impl<'a> Iterator for Cases<'a> {
         }
         let len = tensors.len().checked_sub(walk.rest.len())?;
         self.rest = walk.rest;
-        Some(Case {
-            tensors: tensors.get(..len)?,
-            inputs,
-            outputs,
-        })
+        Some(Case { tensors: tensors.get(..len)?, inputs, outputs })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

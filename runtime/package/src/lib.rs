@@ -12,13 +12,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable,
-        clippy::indexing_slicing
-    )
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::indexing_slicing)
 )]
 
 #[cfg(feature = "alloc")]
@@ -42,8 +36,8 @@ mod writer;
 
 pub use aligned::Aligned;
 pub use container::{
-    FORMAT_MAJOR, FORMAT_MINOR, HEADER_LEN, MAGIC, MAX_BODY_LEN, MAX_SECTIONS, Section,
-    SectionKind, Sections, body_len, total_len,
+    FORMAT_MAJOR, FORMAT_MINOR, HEADER_LEN, MAGIC, MAX_BODY_LEN, MAX_SECTIONS, Section, SectionKind, Sections,
+    body_len, total_len,
 };
 pub use dtype::DType;
 pub use error::{ManifestError, OpenError};
@@ -55,6 +49,5 @@ pub use package::{Package, compute_digest};
 pub use seal::{ALGORITHM_ED25519, MAX_SIGNATURES, Seal, Signature, Signatures};
 #[cfg(feature = "alloc")]
 pub use writer::{
-    BuildError, Builder, GoldenCase, ManifestDraft, PortDraft, SignatureDraft, StepNames,
-    with_signatures,
+    BuildError, Builder, GoldenCase, ManifestDraft, PortDraft, SignatureDraft, StepNames, with_signatures,
 };

@@ -68,8 +68,7 @@ pub struct Manifest<'a> {
 impl<'a> Manifest<'a> {
     /// Decodes and checks a manifest. `later` says that a later minor version wrote it.
     pub(crate) fn read(bytes: &'a [u8], later: bool) -> Result<Self, ManifestError> {
-        let (manifest, rest): (Self, _) =
-            postcard::take_from_bytes(bytes).map_err(|_| ManifestError::Encoding)?;
+        let (manifest, rest): (Self, _) = postcard::take_from_bytes(bytes).map_err(|_| ManifestError::Encoding)?;
         if !rest.is_empty() && !later {
             return Err(ManifestError::Trailing);
         }
@@ -79,12 +78,8 @@ impl<'a> Manifest<'a> {
         if !(manifest.tolerance.is_finite() && manifest.tolerance >= 0.0) {
             return Err(ManifestError::Tolerance);
         }
-        port::check(manifest.inputs(), later, |index| ManifestError::Input {
-            index,
-        })?;
-        port::check(manifest.outputs(), later, |index| ManifestError::Output {
-            index,
-        })?;
+        port::check(manifest.inputs(), later, |index| ManifestError::Input { index })?;
+        port::check(manifest.outputs(), later, |index| ManifestError::Output { index })?;
         Ok(manifest)
     }
 

@@ -27,12 +27,7 @@ impl<'a> Names<'a> {
         let offsets_len = strings.checked_add(1)?.checked_mul(4)?;
         let offsets = slice_at(bytes, NAMES_HEADER_LEN, offsets_len)?;
         let text = bytes.get(NAMES_HEADER_LEN.checked_add(offsets_len)?..)?;
-        let names = Self {
-            tensors,
-            steps,
-            offsets,
-            text,
-        };
+        let names = Self { tensors, steps, offsets, text };
         let whole = text.len() == text_len
             && len_at(offsets, 0) == Some(0)
             && len_at(offsets, strings.checked_mul(4)?) == Some(text_len);

@@ -42,9 +42,7 @@ fn digest_of(body: &[u8]) -> [u8; 32] {
 pub fn compute_digest(bytes: &[u8]) -> Result<[u8; 32], OpenError> {
     let needed = crate::container::body_len(bytes)?;
     let got = bytes.len();
-    let body = bytes
-        .get(..needed)
-        .ok_or(OpenError::Truncated { needed, got })?;
+    let body = bytes.get(..needed).ok_or(OpenError::Truncated { needed, got })?;
     Ok(digest_of(body))
 }
 
@@ -90,18 +88,9 @@ impl<'a> Package<'a> {
             .section(SectionKind::Foreign)
             .map(|bytes| Foreign::read(bytes).ok_or(OpenError::Foreign))
             .transpose()?;
-        let names = frame
-            .section(SectionKind::Names)
-            .map(|bytes| Names::read(bytes).ok_or(OpenError::Names))
-            .transpose()?;
-        Ok(Self {
-            frame,
-            manifest,
-            plan,
-            golden,
-            foreign,
-            names,
-        })
+        let names =
+            frame.section(SectionKind::Names).map(|bytes| Names::read(bytes).ok_or(OpenError::Names)).transpose()?;
+        Ok(Self { frame, manifest, plan, golden, foreign, names })
     }
 
     /// Checks the digest of a package opened without.
@@ -110,11 +99,7 @@ impl<'a> Package<'a> {
     ///
     /// [`OpenError::Digest`] if the body is not what the digest says.
     pub fn verify_digest(&self) -> Result<(), OpenError> {
-        if digest_of(self.frame.body) == self.frame.digest {
-            Ok(())
-        } else {
-            Err(OpenError::Digest)
-        }
+        if digest_of(self.frame.body) == self.frame.digest { Ok(()) } else { Err(OpenError::Digest) }
     }
 
     /// The digest in the header: what identifies the package, and what a signature signs.

@@ -230,7 +230,12 @@ impl<'a> Plan<'a> {
             let (step, rest) = read_step(cursor, index)?;
             cursor = rest;
             let ids = [step.inputs, step.outputs];
-            if !ids.iter().flat_map(|i| i.chunks_exact(2)).filter_map(|c| half(c, 0)).all(|id| known(id) || id == NO_TENSOR) {
+            if !ids
+                .iter()
+                .flat_map(|i| i.chunks_exact(2))
+                .filter_map(|c| half(c, 0))
+                .all(|id| known(id) || id == NO_TENSOR)
+            {
                 return Err(PlanError::TensorIndex { step: index });
             }
         }

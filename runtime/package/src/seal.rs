@@ -39,10 +39,7 @@ impl<'a> Seal<'a> {
         let truncated = OpenError::Truncated { needed, got };
         let head = seal.get(..SEAL_HEADER_LEN).ok_or(truncated)?;
         let count = u16_at(head, SEAL_MAGIC.len()).ok_or(truncated)?;
-        if !head.starts_with(&SEAL_MAGIC)
-            || count > MAX_SIGNATURES
-            || !zero(head, 10, SEAL_HEADER_LEN)
-        {
+        if !head.starts_with(&SEAL_MAGIC) || count > MAX_SIGNATURES || !zero(head, 10, SEAL_HEADER_LEN) {
             return Err(OpenError::Seal);
         }
         Ok(needed.saturating_add(usize::from(count) * SIGNATURE_LEN))
@@ -51,10 +48,7 @@ impl<'a> Seal<'a> {
     pub(crate) fn read(seal: &'a [u8], body_len: usize, got: usize) -> Result<Self, OpenError> {
         let expected = Self::measure(seal, body_len, got)?;
         if got < expected {
-            return Err(OpenError::Truncated {
-                needed: expected,
-                got,
-            });
+            return Err(OpenError::Truncated { needed: expected, got });
         }
         if got > expected {
             return Err(OpenError::TrailingBytes { expected, got });
@@ -90,9 +84,7 @@ impl<'a> Seal<'a> {
     /// The signatures, in the order in which they were added.
     #[must_use]
     pub fn signatures(&self) -> Signatures<'a> {
-        Signatures {
-            entries: self.entries,
-        }
+        Signatures { entries: self.entries }
     }
 }
 
@@ -100,11 +92,7 @@ impl<'a> Signature<'a> {
     fn read(entry: &'a [u8]) -> Option<Self> {
         let (key_id, rest) = entry.split_first_chunk()?;
         let (&[algorithm, ..], signature) = rest.split_first_chunk::<8>()?;
-        Some(Self {
-            key_id: *key_id,
-            algorithm,
-            signature: signature.first_chunk()?,
-        })
+        Some(Self { key_id: *key_id, algorithm, signature: signature.first_chunk()? })
     }
 }
 

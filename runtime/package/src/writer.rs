@@ -9,8 +9,8 @@ use core::fmt;
 pub use draft::{Builder, GoldenCase, ManifestDraft, PortDraft, SignatureDraft, StepNames};
 
 use crate::container::{
-    BODY_LEN_AT, CRITICAL, DIGEST_AT, ENTRY_LEN, FORMAT_MAJOR, FORMAT_MINOR, HEADER_LEN, MAGIC,
-    MIN_ALIGN_LOG2, SectionKind, WEIGHTS_ALIGN_LOG2,
+    BODY_LEN_AT, CRITICAL, DIGEST_AT, ENTRY_LEN, FORMAT_MAJOR, FORMAT_MINOR, HEADER_LEN, MAGIC, MIN_ALIGN_LOG2,
+    SectionKind, WEIGHTS_ALIGN_LOG2,
 };
 use crate::error::OpenError;
 use crate::foreign::{FOREIGN_ALIGN, FOREIGN_ENTRY_LEN, FOREIGN_HEADER_LEN};
@@ -40,9 +40,7 @@ impl fmt::Display for BuildError {
         match self {
             Self::TooLarge => f.write_str("a part of the package is too large for the format"),
             Self::Rank => write!(f, "an input or output has more than {MAX_RANK} axes"),
-            Self::GoldenPorts => {
-                f.write_str("a golden case needs one tensor for every input and every output")
-            }
+            Self::GoldenPorts => f.write_str("a golden case needs one tensor for every input and every output"),
             Self::Encoding => f.write_str("the manifest cannot be encoded"),
             Self::Invalid(error) => write!(f, "the package would not open: {error}"),
         }
@@ -121,10 +119,7 @@ impl Builder {
         put32(&mut out, len32(self.golden.len())?);
         put32(&mut out, 0);
         for case in &self.golden {
-            let sides = [
-                (&case.inputs, &self.manifest.inputs),
-                (&case.outputs, &self.manifest.outputs),
-            ];
+            let sides = [(&case.inputs, &self.manifest.inputs), (&case.outputs, &self.manifest.outputs)];
             for (tensors, ports) in sides {
                 if tensors.len() != ports.len() {
                     return Err(BuildError::GoldenPorts);
@@ -191,11 +186,7 @@ impl Builder {
 /// If the package does not open, or has too many signatures.
 pub fn with_signatures(package: &[u8], more: &[SignatureDraft]) -> Result<Vec<u8>, BuildError> {
     let opened = Package::open(package).map_err(BuildError::Invalid)?;
-    let mut signatures: Vec<SignatureDraft> = opened
-        .seal()
-        .signatures()
-        .map(SignatureDraft::from)
-        .collect();
+    let mut signatures: Vec<SignatureDraft> = opened.seal().signatures().map(SignatureDraft::from).collect();
     signatures.extend_from_slice(more);
     let mut out = opened.body().to_vec();
     append_seal(&mut out, &signatures)?;
@@ -205,11 +196,7 @@ pub fn with_signatures(package: &[u8], more: &[SignatureDraft]) -> Result<Vec<u8
 
 impl From<Signature<'_>> for SignatureDraft {
     fn from(signature: Signature<'_>) -> Self {
-        Self {
-            key_id: signature.key_id,
-            algorithm: signature.algorithm,
-            signature: *signature.signature,
-        }
+        Self { key_id: signature.key_id, algorithm: signature.algorithm, signature: *signature.signature }
     }
 }
 
@@ -245,10 +232,7 @@ pub(crate) fn container(sections: &[(SectionKind, Vec<u8>)]) -> Result<Vec<u8>, 
 }
 
 /// Appends the seal to a body.
-pub(crate) fn append_seal(
-    out: &mut Vec<u8>,
-    signatures: &[SignatureDraft],
-) -> Result<(), BuildError> {
+pub(crate) fn append_seal(out: &mut Vec<u8>, signatures: &[SignatureDraft]) -> Result<(), BuildError> {
     out.extend(SEAL_MAGIC);
     put16(out, len16(signatures.len())?);
     out.extend([0; 6]);
@@ -295,10 +279,7 @@ const fn align_log2(kind: SectionKind) -> u8 {
 
 /// Without these the model does not run, or runs wrongly.
 const fn critical(kind: SectionKind) -> bool {
-    matches!(
-        kind,
-        SectionKind::Manifest | SectionKind::Plan | SectionKind::Weights | SectionKind::Foreign
-    )
+    matches!(kind, SectionKind::Manifest | SectionKind::Plan | SectionKind::Weights | SectionKind::Foreign)
 }
 
 fn encode<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, BuildError> {

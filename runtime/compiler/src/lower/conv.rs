@@ -144,8 +144,7 @@ impl Lowering<'_> {
         let b = self.graph.constant(&format!("{node}.bias"), DType::I32, &[o], folded);
         let s = self.graph.constant(&format!("{node}.scale"), DType::F32, &[weights.scales.len()], scales);
         let y = self.graph.tensor(&target.name, DType::I8, &y_dims);
-        let params =
-            Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range: target.range() };
+        let params = Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range: target.range() };
         let macs = (y_dims.iter().product::<usize>() * k) as u64;
         self.graph.step(node, Op::Conv, &[x, w, b, s], y, &params).macs = macs;
         y
@@ -348,7 +347,8 @@ impl Lowering<'_> {
         };
         let (scales, shape) = (elements::<f32>(&scale)?, codes.shape().to_vec());
         let at = if scales.len() == 1 { 0 } else { axis(int(node, "axis").unwrap_or(1), shape.len())? };
-        let (inner, extent) = (shape.iter().skip(at + 1).product::<usize>().max(1), shape.get(at).copied().unwrap_or(1));
+        let (inner, extent) =
+            (shape.iter().skip(at + 1).product::<usize>().max(1), shape.get(at).copied().unwrap_or(1));
         let values = elements::<i32>(&codes)?
             .iter()
             .enumerate()
@@ -433,7 +433,8 @@ fn times_constant(
     let (x_name, w_name, y_name) = (need(node, 0)?, need(node, 1)?, output(node)?);
     let quantized = l.quant_of(x_name).zip(l.target(y_name)?).zip(l.dequantized_weights(w_name)?);
     let outputs_axis = usize::from(!transposed);
-    if let Some(((x_quant, target), stored)) = quantized.filter(|(_, s)| s.scales.len() == 1 || s.axis == outputs_axis) {
+    if let Some(((x_quant, target), stored)) = quantized.filter(|(_, s)| s.scales.len() == 1 || s.axis == outputs_axis)
+    {
         let n = stored.shape[outputs_axis];
         if let Some(bias) = l.bias(bias_name, &x_quant, &stored.scales, n)? {
             return product(l, node, x_name, &x_quant, stored, transposed, &bias, &target);

@@ -30,8 +30,7 @@ pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
     let val = l.logical(&name, &val);
     let (outer, row, inner) = rows(l, node, &val.shape)?;
     let id = l.graph.tensor(y, DType::F32, &val.shape);
-    let params =
-        SoftmaxFloat { log: 0, outer: outer as u32, axis: row as u32, inner: inner as u32 };
+    let params = SoftmaxFloat { log: 0, outer: outer as u32, axis: row as u32, inner: inner as u32 };
     l.graph.step(&name, Op::SoftmaxFloat, &[val.id], id, &params);
     l.define(y, id, &val.shape, false);
     Ok(true)

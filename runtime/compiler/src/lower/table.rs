@@ -50,11 +50,7 @@ fn function(l: &Lowering<'_>, node: &NodeProto) -> Option<Unary> {
         "Floor" => plain(UnaryKind::Floor),
         "Ceil" => plain(UnaryKind::Ceil),
         "Round" => plain(UnaryKind::Round),
-        "Selu" => (
-            UnaryKind::Selu,
-            alpha(1.673_263_2),
-            float(node, "gamma").unwrap_or(1.050_701),
-        ),
+        "Selu" => (UnaryKind::Selu, alpha(1.673_263_2), float(node, "gamma").unwrap_or(1.050_701)),
         "Mish" => plain(UnaryKind::Mish),
         "Sign" => plain(UnaryKind::Sign),
         "Sin" => plain(UnaryKind::Sin),
@@ -76,7 +72,10 @@ pub(super) fn unary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     let name = node_name(node);
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
         let Some((val, _)) = l.integers(x)? else { return Ok(false) };
-        let f = |x: f32| { let _ = &params; x };
+        let f = |x: f32| {
+            let _ = &params;
+            x
+        };
         let table = table(quant, target.quant, f)
             .into_iter()
             .map(|b| i32::from(b.cast_signed()).clamp(target.lo, target.hi) as i8 as u8)

@@ -24,7 +24,10 @@ pub(crate) fn check(view: &StepView<'_>) -> Result<(), Fault> {
     }
     let p: Arithmetic = view.need_params()?;
     bounds(&p.range)?;
-    if !broadcasts(&a, &y) || !broadcasts(&b, &y) || (0..MAX_RANK).any(|i| extent(&y, i) != extent(&a, i).max(extent(&b, i))) {
+    if !broadcasts(&a, &y)
+        || !broadcasts(&b, &y)
+        || (0..MAX_RANK).any(|i| extent(&y, i) != extent(&a, i).max(extent(&b, i)))
+    {
         return Err(Fault::Shape);
     }
     Ok(())

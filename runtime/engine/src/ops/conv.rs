@@ -119,9 +119,7 @@ fn shape(view: &StepView<'_>) -> Option<Shape> {
 fn scratch<B: Backend>(view: &StepView<'_>, backend: B) -> usize {
     match shape(view).map(|s| s.way) {
         Some(Way::Pointwise(p)) => backend.gemm_scratch_len(p.m, p.n, p.k),
-        Some(Way::Gathered(p, rows)) => {
-            (rows * p.k).next_multiple_of(64) + backend.gemm_scratch_len(rows, p.n, p.k)
-        }
+        Some(Way::Gathered(p, rows)) => (rows * p.k).next_multiple_of(64) + backend.gemm_scratch_len(rows, p.n, p.k),
         Some(Way::Depthwise(_)) | None => 0,
     }
 }

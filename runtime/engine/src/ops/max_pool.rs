@@ -25,7 +25,11 @@ fn check(view: &StepView<'_>) -> Result<(), Fault> {
 }
 
 /// Every window of `y` lies over `x` or its border, ceil-rounded sizes included.
-pub(crate) fn check_window([n, h, w, c]: [usize; 4], [yn, oh, ow, yc]: [usize; 4], window: &Window) -> Result<(), Fault> {
+pub(crate) fn check_window(
+    [n, h, w, c]: [usize; 4],
+    [yn, oh, ow, yc]: [usize; 4],
+    window: &Window,
+) -> Result<(), Fault> {
     let [top, left, _, _] = window.pad.map(|v| v as usize);
     let fits = |axis: usize, size: usize, out: usize, before: usize| {
         let (Some(&stride), Some(&kernel)) = (window.stride.get(axis), window.kernel.get(axis)) else { return false };

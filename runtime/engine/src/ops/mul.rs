@@ -1,6 +1,6 @@
 //! `Mul`: quantized arithmetic on two tensors with broadcast; `FORMAT.md` has the formula.
 
-use dunlin_kernels::{Mul as Formula, Backend};
+use dunlin_kernels::{Backend, Mul as Formula};
 use dunlin_package::op::{Arithmetic, Op};
 
 use super::Operator;

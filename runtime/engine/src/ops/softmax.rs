@@ -1,8 +1,7 @@
 //! `Softmax`: quantized softmax over the last axis, to the bits of ONNX Runtime's `QLinearSoftmax`.
 //!
 //! With `e(q) = table[q - max + 255]` and `sum` their f32 sum in order, a result is
-//! `round_half_even(e * factor / sum) + zero_point`, at most 255, kept in a byte: an int8 result past 127 wraps, as it
-//! does there.
+//! `round_half_even(e * factor / sum) + zero_point`, at most the type's greatest.
 
 use dunlin_kernels::Backend;
 use dunlin_package::DType;
@@ -41,7 +40,7 @@ fn try_run(view: &StepView<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let loan = memory.lend([view.input(0)?], view.output(0)?)?;
     let [x] = loan.inputs;
     let (x, y): (&[i8], &mut [i8]) = (cast(x)?, cast_mut(loan.output)?);
-    let flip = if p.unsigned == 1 { 0x80 } else { 0 };
+    let (most, flip) = if p.unsigned == 1 { (255, 0x80) } else { (127, 0) };
     for (x, y) in x.chunks_exact(p.axis as usize).zip(y.chunks_exact_mut(p.axis as usize)) {
         let max = i32::from(*x.iter().max()?);
         // At most 255 below the greatest, so that the index is a byte.
@@ -50,7 +49,7 @@ fn try_run(view: &StepView<'_>, memory: &mut Memory<'_>) -> Option<()> {
         for (y, &q) in y.iter_mut().zip(x) {
             let value = libm::rintf(exp(q) * p.factor / sum);
             let code = if value.is_finite() { value as i32 } else { 0 };
-            *y = (code.saturating_add(p.zero_point).min(255) as u8 ^ flip).cast_signed();
+            *y = (code.saturating_add(p.zero_point).min(most) as u8 ^ flip).cast_signed();
         }
     }
     Some(())

@@ -2,10 +2,7 @@
 //!
 //! Every kernel is a safe `#[target_feature]` function taking slices, which checks their sizes itself; calling one needs `unsafe` only for
 //! the instruction set, and [`Avx2`] is the proof of that.
-#![allow(
-    unsafe_code,
-    reason = "vector loads and stores, and calls into target-feature functions"
-)]
+#![allow(unsafe_code, reason = "vector loads and stores, and calls into target-feature functions")]
 
 mod depthwise;
 mod elementwise;
@@ -35,8 +32,7 @@ impl Avx2 {
     #[inline]
     pub fn detect() -> Option<Self> {
         #[cfg(feature = "std")]
-        let found = std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("fma");
+        let found = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
         #[cfg(not(feature = "std"))]
         let found = cfg!(all(target_feature = "avx2", target_feature = "fma"));
         found.then_some(Self { _private: () })
@@ -84,22 +80,10 @@ impl Backend for Avx2 {
         ldc: usize,
         scratch: &mut [u8],
     ) {
-        if weights.packed.len() < gemm::packed_len(n, k) || scratch.len() < gemm::scratch_len(1, k)
-        {
+        if weights.packed.len() < gemm::packed_len(n, k) || scratch.len() < gemm::scratch_len(1, k) {
             return scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc);
         }
-        call!(gemm::gemm(
-            a,
-            lda,
-            m,
-            weights.packed,
-            n,
-            k,
-            bias,
-            out,
-            ldc,
-            scratch
-        ));
+        call!(gemm::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc, scratch));
     }
 
     fn depthwise_packed_len(self, channels: usize, taps: usize) -> usize {
@@ -120,19 +104,10 @@ impl Backend for Avx2 {
         shape: &Depthwise,
     ) {
         let taps = shape.window().taps().unwrap_or(usize::MAX);
-        if taps > depthwise::MAX_TAPS
-            || weights.packed.len() < gemm::packed_len(shape.channels, taps)
-        {
+        if taps > depthwise::MAX_TAPS || weights.packed.len() < gemm::packed_len(shape.channels, taps) {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
         }
-        call!(depthwise::depthwise(
-            x,
-            weights.packed,
-            bias,
-            requant,
-            y,
-            shape
-        ));
+        call!(depthwise::depthwise(x, weights.packed, bias, requant, y, shape));
     }
 
     fn add(self, a: &[i8], b: &[i8], out: &mut [i8], p: &Add) {
@@ -198,16 +173,6 @@ impl Backend for Avx2 {
         if weights.packed.len() < gemm_f32::packed_len(n, k) {
             return scalar::gemm::gemm_f32(a, lda, m, weights.canonical, n, k, bias, out, ldc);
         }
-        call!(gemm_f32::gemm(
-            a,
-            lda,
-            m,
-            weights.packed,
-            n,
-            k,
-            bias,
-            out,
-            ldc
-        ));
+        call!(gemm_f32::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc));
     }
 }

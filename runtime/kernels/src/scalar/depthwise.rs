@@ -6,32 +6,17 @@ use crate::{Depthwise, Requant};
 /// Channels whose accumulators are kept on the stack at a time.
 const BLOCK: usize = 32;
 
-pub(crate) fn depthwise(
-    x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    requant: Requant<'_>,
-    y: &mut [i8],
-    shape: &Depthwise,
-) {
+pub(crate) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
     let window = shape.window();
     let channels = shape.channels;
     if !window.fits(x.len(), y.len()) {
         return;
     }
     let operands_fit = requant.fits(channels) && (bias.is_empty() || bias.len() >= channels);
-    debug_assert!(
-        operands_fit,
-        "depthwise: bias or scale too short for {channels}"
-    );
+    debug_assert!(operands_fit, "depthwise: bias or scale too short for {channels}");
     let Some(taps) = window.taps() else { return };
-    let w_fits = taps
-        .checked_mul(channels)
-        .is_some_and(|need| need <= w.len());
-    debug_assert!(
-        w_fits,
-        "depthwise: weights too short for [{channels}, {taps}]"
-    );
+    let w_fits = taps.checked_mul(channels).is_some_and(|need| need <= w.len());
+    debug_assert!(w_fits, "depthwise: weights too short for [{channels}, {taps}]");
     if !operands_fit || !w_fits || channels == 0 {
         return;
     }

@@ -4,10 +4,7 @@ use crate::GemmOut;
 use crate::gemm::{operands_fit, operands_fit_f32, rows_fit};
 use crate::requant::{Bounds, scale_at};
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the arguments of `Backend::gemm`"
-)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
 pub(crate) fn gemm(
     a: &[i8],
     lda: usize,
@@ -31,9 +28,7 @@ pub(crate) fn gemm(
     match out {
         GemmOut::I8(y, requant) => {
             let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
-            operands.run(m, n, y, ldc, |acc, j| {
-                bounds.quantize(acc as f32 * scale_at(requant.scale, j))
-            });
+            operands.run(m, n, y, ldc, |acc, j| bounds.quantize(acc as f32 * scale_at(requant.scale, j)));
         }
         GemmOut::I32(y) => operands.run(m, n, y, ldc, |acc, _| acc),
         GemmOut::F32(y, scale) => {
@@ -51,19 +46,9 @@ struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    fn run<T>(
-        &self,
-        m: usize,
-        n: usize,
-        y: &mut [T],
-        ldc: usize,
-        finish: impl Fn(i32, usize) -> T,
-    ) {
+    fn run<T>(&self, m: usize, n: usize, y: &mut [T], ldc: usize, finish: impl Fn(i32, usize) -> T) {
         for i in 0..m {
-            let row = self
-                .a
-                .get(i * self.lda..)
-                .and_then(|rest| rest.get(..self.k));
+            let row = self.a.get(i * self.lda..).and_then(|rest| rest.get(..self.k));
             let out = y.get_mut(i * ldc..).and_then(|rest| rest.get_mut(..n));
             let (Some(row), Some(out)) = (row, out) else {
                 return;
@@ -82,15 +67,10 @@ impl Operands<'_> {
 /// The wrapping dot product of two rows.
 #[inline]
 fn dot(a: &[i8], w: &[i8]) -> i32 {
-    a.iter().zip(w).fold(0, |acc: i32, (&a, &w)| {
-        acc.wrapping_add(i32::from(i16::from(a) * i16::from(w)))
-    })
+    a.iter().zip(w).fold(0, |acc: i32, (&a, &w)| acc.wrapping_add(i32::from(i16::from(a) * i16::from(w))))
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the arguments of `Backend::gemm_f32`"
-)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm_f32`")]
 pub(crate) fn gemm_f32(
     a: &[f32],
     lda: usize,

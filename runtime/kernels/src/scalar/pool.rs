@@ -15,9 +15,7 @@ pub(crate) fn max_pool(x: &[i8], y: &mut [i8], shape: &Pool) {
         y.fill(i8::MIN);
         for iy in (0..shape.kernel[0]).filter_map(|ky| window.source(0, oy, ky)) {
             for ix in (0..shape.kernel[1]).filter_map(|kx| window.source(1, ox, kx)) {
-                let x = x
-                    .get((iy * shape.in_w + ix) * channels..)
-                    .unwrap_or_default();
+                let x = x.get((iy * shape.in_w + ix) * channels..).unwrap_or_default();
                 for (y, &x) in y.iter_mut().zip(x) {
                     *y = (*y).max(x);
                 }
@@ -27,18 +25,9 @@ pub(crate) fn max_pool(x: &[i8], y: &mut [i8], shape: &Pool) {
 }
 
 /// Whether the operands of `sum_rows` are long enough.
-pub(crate) fn sum_rows_fit(
-    x: &[i8],
-    rows: usize,
-    channels: usize,
-    row_stride: usize,
-    acc: &[i32],
-) -> bool {
+pub(crate) fn sum_rows_fit(x: &[i8], rows: usize, channels: usize, row_stride: usize, acc: &[i32]) -> bool {
     let fits = rows_fit(x.len(), rows, row_stride, channels) && acc.len() >= channels;
-    debug_assert!(
-        fits,
-        "sum_rows: a slice is too short for [{rows}, {channels}]"
-    );
+    debug_assert!(fits, "sum_rows: a slice is too short for [{rows}, {channels}]");
     fits
 }
 

@@ -74,11 +74,7 @@ fn add() {
             let mut want = vec![0; a.len()];
             Scalar.add(a, b, &mut want, &p);
             if p.a_scale.is_finite() {
-                let exact: Vec<i8> = a
-                    .iter()
-                    .zip(b.iter().cycle())
-                    .map(|(a, b)| by_hand(&p, *a, *b))
-                    .collect();
+                let exact: Vec<i8> = a.iter().zip(b.iter().cycle()).map(|(a, b)| by_hand(&p, *a, *b)).collect();
                 assert_eq!(want, exact, "{p:?}");
             }
             for backend in available() {
@@ -100,33 +96,9 @@ fn add() {
 #[test]
 fn mul() {
     let params = [
-        Mul {
-            scale: 0.5,
-            a_offset: 3,
-            b_offset: -9,
-            offset: 0.0,
-            zero_point: 1,
-            lo: -128,
-            hi: 127,
-        },
-        Mul {
-            scale: 0.003_921_569,
-            a_offset: 128,
-            b_offset: 128,
-            offset: 0.25,
-            zero_point: -128,
-            lo: -100,
-            hi: 110,
-        },
-        Mul {
-            scale: f32::NAN,
-            a_offset: i32::MAX,
-            b_offset: i32::MIN,
-            offset: 0.0,
-            zero_point: 5,
-            lo: -128,
-            hi: 127,
-        },
+        Mul { scale: 0.5, a_offset: 3, b_offset: -9, offset: 0.0, zero_point: 1, lo: -128, hi: 127 },
+        Mul { scale: 0.003_921_569, a_offset: 128, b_offset: 128, offset: 0.25, zero_point: -128, lo: -100, hi: 110 },
+        Mul { scale: f32::NAN, a_offset: i32::MAX, b_offset: i32::MIN, offset: 0.0, zero_point: 5, lo: -128, hi: 127 },
     ];
     let (a, b) = pairs();
     let mut random = Random(9);
@@ -171,28 +143,9 @@ fn map() {
 #[test]
 fn quantize() {
     let mut x: Vec<f32> = (-2000..2000).map(|half| half as f32 * 0.5).collect();
-    x.extend([
-        f32::NAN,
-        -f32::NAN,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        -0.0,
-        1e-40,
-        1e30,
-        -1e30,
-    ]);
+    x.extend([f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, 1e30, -1e30]);
     x.extend([2_147_483_648.0, -2_147_483_648.0, f32::MAX, f32::MIN]);
-    for scale in [
-        1.0,
-        0.5,
-        3.0,
-        0.1,
-        -1.0,
-        1e-30,
-        0.0,
-        f32::INFINITY,
-        f32::NAN,
-    ] {
+    for scale in [1.0, 0.5, 3.0, 0.1, -1.0, 1e-30, 0.0, f32::INFINITY, f32::NAN] {
         for zero_point in [0, -128, 127, 7, i32::MIN, i32::MAX] {
             for len in [x.len(), 17, 16, 15, 1, 0] {
                 let x = &x[x.len() - len..];
@@ -206,11 +159,7 @@ fn quantize() {
                 if scale == 1.0 && zero_point == 7 {
                     for (&x, want) in x.iter().zip(want) {
                         let exact = (x.round_ties_even() as i64).saturating_add(7);
-                        let exact = if x.is_nan() {
-                            -128
-                        } else {
-                            exact.clamp(-128, 127)
-                        };
+                        let exact = if x.is_nan() { -128 } else { exact.clamp(-128, 127) };
                         assert_eq!(i64::from(want), exact, "{x}");
                     }
                 }
@@ -232,12 +181,7 @@ fn dequantize() {
             };
             let want = run(Best::Scalar(Scalar));
             for backend in others() {
-                assert_eq!(
-                    run(backend),
-                    want,
-                    "{} {scale} {zero_point}",
-                    backend.name()
-                );
+                assert_eq!(run(backend), want, "{} {scale} {zero_point}", backend.name());
             }
         }
     }

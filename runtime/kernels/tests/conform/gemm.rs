@@ -24,11 +24,7 @@ impl Product {
         Self {
             a: random.bytes(m * lda),
             w: random.bytes(n * k),
-            bias: if random.next() & 16 == 0 {
-                vec![]
-            } else {
-                random.biases(n)
-            },
+            bias: if random.next() & 16 == 0 { vec![] } else { random.biases(n) },
             scale: random.scales(n),
             requant: Requant {
                 scale: &[],
@@ -45,37 +41,13 @@ impl Product {
     }
 
     /// The three kinds of output, elements between rows included.
-    fn run(
-        &self,
-        backend: impl Backend,
-        packed: &[u8],
-        scratch: &mut [u8],
-    ) -> (Vec<i8>, Vec<i32>, Vec<u32>) {
+    fn run(&self, backend: impl Backend, packed: &[u8], scratch: &mut [u8]) -> (Vec<i8>, Vec<i32>, Vec<u32>) {
         let len = self.m * self.ldc;
         let (mut i8s, mut i32s, mut f32s) = (vec![77; len], vec![77; len], vec![77.0; len]);
-        let requant = Requant {
-            scale: &self.scale,
-            ..self.requant
-        };
-        for out in [
-            GemmOut::I8(&mut i8s, requant),
-            GemmOut::I32(&mut i32s),
-            GemmOut::F32(&mut f32s, &self.scale),
-        ] {
-            let weights = Weights {
-                canonical: &self.w,
-                packed,
-            };
-            let &Self {
-                ref a,
-                ref bias,
-                m,
-                n,
-                k,
-                lda,
-                ldc,
-                ..
-            } = self;
+        let requant = Requant { scale: &self.scale, ..self.requant };
+        for out in [GemmOut::I8(&mut i8s, requant), GemmOut::I32(&mut i32s), GemmOut::F32(&mut f32s, &self.scale)] {
+            let weights = Weights { canonical: &self.w, packed };
+            let &Self { ref a, ref bias, m, n, k, lda, ldc, .. } = self;
             backend.gemm(a, lda, m, weights, n, k, bias, out, ldc, scratch);
         }
         (i8s, i32s, f32s.into_iter().map(f32::to_bits).collect())
@@ -91,17 +63,9 @@ impl Product {
             });
             let len = backend.gemm_scratch_len(m, n, k);
             let mut scratch = vec![0x5A; len + 1];
-            assert_eq!(
-                self.run(backend, packed.get(), &mut scratch[1..]),
-                want,
-                "{what}"
-            );
+            assert_eq!(self.run(backend, packed.get(), &mut scratch[1..]), want, "{what}");
             let scratch = &mut scratch[..len / 2];
-            assert_eq!(
-                self.run(backend, packed.get(), scratch),
-                want,
-                "{what}, half scratch"
-            );
+            assert_eq!(self.run(backend, packed.get(), scratch), want, "{what}, half scratch");
             assert_eq!(self.run(backend, &[], &mut []), want, "{what}, unpacked");
         }
     }
@@ -126,13 +90,7 @@ fn gemm_small() {
 #[test]
 fn gemm_in_several_blocks() {
     let mut random = Random(2);
-    for shape in [
-        [301, 17, 576],
-        [25, 33, 4609],
-        [7, 5, 40_000],
-        [1, 100, 1280],
-        [1000, 3, 27],
-    ] {
+    for shape in [[301, 17, 576], [25, 33, 4609], [7, 5, 40_000], [1, 100, 1280], [1000, 3, 27]] {
         Product::random(&mut random, shape).check();
     }
 }
@@ -162,22 +120,9 @@ fn gemm_rows_may_overlap() {
 #[test]
 fn requant_ties_saturation_and_nan() {
     // The accumulator is the bias: one activation of zero.
-    let bias: Vec<i32> = (-700..700)
-        .chain([i32::MIN, i32::MAX, i32::MAX - 1])
-        .collect();
+    let bias: Vec<i32> = (-700..700).chain([i32::MIN, i32::MAX, i32::MAX - 1]).collect();
     let n = bias.len();
-    let scales = [
-        0.5,
-        0.25,
-        1.5,
-        -0.5,
-        1e30,
-        -1e30,
-        0.0,
-        f32::INFINITY,
-        f32::NAN,
-        f32::MIN_POSITIVE,
-    ];
+    let scales = [0.5, 0.25, 1.5, -0.5, 1e30, -1e30, 0.0, f32::INFINITY, f32::NAN, f32::MIN_POSITIVE];
     for scale in scales {
         for zero_point in [0, -128, 127, -3, 1 << 20, i32::MIN, i32::MAX] {
             for (lo, hi) in [(-128, 127), (0, 127), (-7, 9), (5, -5)] {
@@ -186,12 +131,7 @@ fn requant_ties_saturation_and_nan() {
                     w: vec![0; n],
                     bias: bias.clone(),
                     scale: vec![scale],
-                    requant: Requant {
-                        scale: &[],
-                        zero_point,
-                        lo,
-                        hi,
-                    },
+                    requant: Requant { scale: &[], zero_point, lo, hi },
                     m: 1,
                     n,
                     k: 1,
@@ -211,12 +151,7 @@ fn requant_ties_saturation_and_nan() {
                 } else {
                     product.check();
                 }
-                let requant = Requant {
-                    scale: &[scale],
-                    zero_point,
-                    lo,
-                    hi,
-                };
+                let requant = Requant { scale: &[scale], zero_point, lo, hi };
                 let want: Vec<_> = bias.iter().map(|&acc| requant.apply(acc, 0)).collect();
                 assert_eq!(product.run(Scalar, &[], &mut []).0, want);
             }
@@ -238,10 +173,7 @@ fn gemm_f32() {
             let bias = if m % 2 == 0 { &bias[..] } else { &[] };
             let run = |backend: Best, packed: &[u8]| {
                 let mut out = vec![77.0; m * ldc];
-                let weights = WeightsF32 {
-                    canonical: &w,
-                    packed,
-                };
+                let weights = WeightsF32 { canonical: &w, packed };
                 backend.gemm_f32(&a, lda, m, weights, n, k, bias, &mut out, ldc);
                 out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
@@ -250,12 +182,7 @@ fn gemm_f32() {
                 let packed = Packed::new(backend.gemm_f32_packed_len(n, k), |packed| {
                     backend.gemm_f32_pack(&w, n, k, packed);
                 });
-                assert_eq!(
-                    run(backend, packed.get()),
-                    want,
-                    "{} [{m}, {n}, {k}]",
-                    backend.name()
-                );
+                assert_eq!(run(backend, packed.get()), want, "{} [{m}, {n}, {k}]", backend.name());
                 assert_eq!(run(backend, &[]), want);
             }
         }

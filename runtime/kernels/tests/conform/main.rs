@@ -33,9 +33,7 @@ impl Random {
     }
 
     fn biases(&mut self, len: usize) -> Vec<i32> {
-        (0..len)
-            .map(|_| (self.next() >> 40) as i32 % 10_000 - 5_000)
-            .collect()
+        (0..len).map(|_| (self.next() >> 40) as i32 % 10_000 - 5_000).collect()
     }
 
     /// One scale or `n`, powers of two among them so that ties occur.

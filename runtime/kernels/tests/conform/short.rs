@@ -4,12 +4,7 @@
 
 use dunlin_kernels::{Backend, Depthwise, GemmOut, Pool, Requant, Weights, WeightsF32, available};
 
-const REQUANT: Requant<'static> = Requant {
-    scale: &[1.0],
-    zero_point: 0,
-    lo: -128,
-    hi: 127,
-};
+const REQUANT: Requant<'static> = Requant { scale: &[1.0], zero_point: 0, lo: -128, hi: 127 };
 
 #[test]
 fn gemm() {
@@ -28,32 +23,16 @@ fn gemm() {
             let mut y = vec![77; less(4, m * n)];
             let ldc = less(5, n);
             let m = if short == 6 { usize::MAX } else { m };
-            let packed = if short == 1 {
-                &packed[..packed.len().saturating_sub(1)]
-            } else {
-                &packed
-            };
+            let packed = if short == 1 { &packed[..packed.len().saturating_sub(1)] } else { &packed };
             let mut scratch = vec![0; 4096];
-            let weights = Weights {
-                canonical: &canonical,
-                packed,
-            };
-            let out = GemmOut::I8(
-                &mut y,
-                Requant {
-                    scale: &scale,
-                    ..REQUANT
-                },
-            );
+            let weights = Weights { canonical: &canonical, packed };
+            let out = GemmOut::I8(&mut y, Requant { scale: &scale, ..REQUANT });
             backend.gemm(&a, k, m, weights, n, k, &bias, out, ldc, &mut scratch);
             assert!(y.iter().all(|&y| y == 77), "{} {short}", backend.name());
         }
         for n in [usize::MAX, usize::MAX / 32, 1 << 40] {
             let mut y = [77.0; 8];
-            let weights = WeightsF32 {
-                canonical: &[1.0; 8],
-                packed: &[0; 64],
-            };
+            let weights = WeightsF32 { canonical: &[1.0; 8], packed: &[0; 64] };
             backend.gemm_f32(&[1.0; 8], 1, 1, weights, n, 1, &[], &mut y, n);
             assert_eq!(y, [77.0; 8]);
         }
@@ -77,44 +56,19 @@ fn windows() {
     let shapes = [
         Depthwise { in_h: 6, ..shape },
         Depthwise { out_w: 6, ..shape },
-        Depthwise {
-            in_w: usize::MAX,
-            ..shape
-        },
-        Depthwise {
-            out_h: usize::MAX,
-            channels: 0,
-            ..shape
-        },
-        Depthwise {
-            stride: [usize::MAX, 1],
-            ..shape
-        },
-        Depthwise {
-            dilation: [1, usize::MAX / 2],
-            ..shape
-        },
-        Depthwise {
-            kernel: [usize::MAX, 2],
-            ..shape
-        },
-        Depthwise {
-            kernel: [usize::MAX / 2, usize::MAX / 2],
-            ..shape
-        },
-        Depthwise {
-            pad: [usize::MAX, 0],
-            ..shape
-        },
+        Depthwise { in_w: usize::MAX, ..shape },
+        Depthwise { out_h: usize::MAX, channels: 0, ..shape },
+        Depthwise { stride: [usize::MAX, 1], ..shape },
+        Depthwise { dilation: [1, usize::MAX / 2], ..shape },
+        Depthwise { kernel: [usize::MAX, 2], ..shape },
+        Depthwise { kernel: [usize::MAX / 2, usize::MAX / 2], ..shape },
+        Depthwise { pad: [usize::MAX, 0], ..shape },
     ];
     let (x, w) = ([1; 500], [1; 180]);
     for backend in available() {
         let mut packed = vec![0; backend.depthwise_packed_len(20, 9)];
         backend.depthwise_pack(&w, 20, 9, &mut packed);
-        let weights = Weights {
-            canonical: &w,
-            packed: &packed,
-        };
+        let weights = Weights { canonical: &w, packed: &packed };
         for shape in &shapes {
             let mut y = [77; 500];
             backend.depthwise(&x, weights, &[], REQUANT, &mut y, shape);
@@ -123,10 +77,7 @@ fn windows() {
         let mut y = [77; 500];
         backend.depthwise(&x, weights, &[1; 19], REQUANT, &mut y, &shape);
         backend.depthwise(&x[..499], weights, &[], REQUANT, &mut y, &shape);
-        let weights = Weights {
-            canonical: &w[..179],
-            packed: &packed[..packed.len() / 2],
-        };
+        let weights = Weights { canonical: &w[..179], packed: &packed[..packed.len() / 2] };
         backend.depthwise(&x, weights, &[], REQUANT, &mut y, &shape);
         let pool = Pool {
             in_h: 5,

@@ -46,11 +46,7 @@ fn random_depthwise(random: &mut Random, channels: usize) -> Depthwise {
 fn depthwise() {
     let mut random = Random(6);
     for round in 0..1500 {
-        let channels = if round < 70 {
-            round + 1
-        } else {
-            random.below(1..70)
-        };
+        let channels = if round < 70 { round + 1 } else { random.below(1..70) };
         let shape = random_depthwise(&mut random, channels);
         let taps = shape.kernel[0] * shape.kernel[1];
         let mut x = random.bytes(shape.in_h * shape.in_w * channels);
@@ -59,24 +55,12 @@ fn depthwise() {
             x.fill(-128);
             w.fill(-128);
         }
-        let bias = if round % 3 == 0 {
-            vec![]
-        } else {
-            random.biases(channels)
-        };
+        let bias = if round % 3 == 0 { vec![] } else { random.biases(channels) };
         let scale = random.scales(channels);
-        let requant = Requant {
-            scale: &scale,
-            zero_point: i32::from(random.i8()),
-            lo: -120,
-            hi: 121,
-        };
+        let requant = Requant { scale: &scale, zero_point: i32::from(random.i8()), lo: -120, hi: 121 };
         let run = |backend: Best, packed: &[u8]| {
             let mut y = vec![77; shape.out_h * shape.out_w * channels];
-            let weights = Weights {
-                canonical: &w,
-                packed,
-            };
+            let weights = Weights { canonical: &w, packed };
             backend.depthwise(&x, weights, &bias, requant, &mut y, &shape);
             y
         };
@@ -85,18 +69,8 @@ fn depthwise() {
             let packed = Packed::new(backend.depthwise_packed_len(channels, taps), |packed| {
                 backend.depthwise_pack(&w, channels, taps, packed);
             });
-            assert_eq!(
-                run(backend, packed.get()),
-                want,
-                "{} {shape:?}",
-                backend.name()
-            );
-            assert_eq!(
-                run(backend, &[]),
-                want,
-                "{} {shape:?}, unpacked",
-                backend.name()
-            );
+            assert_eq!(run(backend, packed.get()), want, "{} {shape:?}", backend.name());
+            assert_eq!(run(backend, &[]), want, "{} {shape:?}, unpacked", backend.name());
         }
     }
 }
@@ -111,12 +85,7 @@ fn depthwise_is_a_product_per_channel() {
         let taps = kernel_h * kernel_w;
         let x = random.bytes(shape.in_h * shape.in_w * channels);
         let w = random.bytes(channels * taps);
-        let requant = Requant {
-            scale: &[0.01],
-            zero_point: 3,
-            lo: -128,
-            hi: 127,
-        };
+        let requant = Requant { scale: &[0.01], zero_point: 3, lo: -128, hi: 127 };
         let mut want = Vec::new();
         for oy in 0..shape.out_h {
             for ox in 0..shape.out_w {
@@ -124,12 +93,10 @@ fn depthwise_is_a_product_per_channel() {
                     let mut acc = 0;
                     for tap in 0..taps {
                         let at = |axis: usize, out: usize, tap: usize| {
-                            (out * shape.stride[axis] + tap * shape.dilation[axis]) as isize
-                                - shape.pad[axis] as isize
+                            (out * shape.stride[axis] + tap * shape.dilation[axis]) as isize - shape.pad[axis] as isize
                         };
                         let (iy, ix) = (at(0, oy, tap / kernel_w), at(1, ox, tap % kernel_w));
-                        let inside = (0..shape.in_h as isize).contains(&iy)
-                            && (0..shape.in_w as isize).contains(&ix);
+                        let inside = (0..shape.in_h as isize).contains(&iy) && (0..shape.in_w as isize).contains(&ix);
                         let value = if inside {
                             x[(iy as usize * shape.in_w + ix as usize) * channels + c]
                         } else {
@@ -142,10 +109,7 @@ fn depthwise_is_a_product_per_channel() {
             }
         }
         let mut y = vec![0; want.len()];
-        let weights = Weights {
-            canonical: &w,
-            packed: &[],
-        };
+        let weights = Weights { canonical: &w, packed: &[] };
         Scalar.depthwise(&x, weights, &[], requant, &mut y, &shape);
         assert_eq!(y, want, "{shape:?}");
     }
@@ -155,11 +119,7 @@ fn depthwise_is_a_product_per_channel() {
 fn max_pool() {
     let mut random = Random(11);
     for round in 0..600 {
-        let channels = if round < 100 {
-            round + 1
-        } else {
-            random.below(1..130)
-        };
+        let channels = if round < 100 { round + 1 } else { random.below(1..130) };
         let shape = random_depthwise(&mut random, channels);
         let shape = Pool {
             in_h: shape.in_h,
@@ -199,12 +159,7 @@ fn sum_rows() {
         };
         let want = run(Best::Scalar(Scalar));
         for backend in others() {
-            assert_eq!(
-                run(backend),
-                want,
-                "{} [{rows}, {channels}]",
-                backend.name()
-            );
+            assert_eq!(run(backend), want, "{} [{rows}, {channels}]", backend.name());
         }
     }
 }

@@ -52,9 +52,7 @@ impl<'a> Port<'a> {
     /// Number of elements.
     #[must_use]
     pub fn elements(&self) -> usize {
-        self.dims
-            .iter()
-            .fold(1_usize, |n, &dim| n.saturating_mul(dim as usize))
+        self.dims.iter().fold(1_usize, |n, &dim| n.saturating_mul(dim as usize))
     }
 
     /// Number of bytes.
@@ -66,10 +64,7 @@ impl<'a> Port<'a> {
     /// Names of the classes, if the port has any.
     #[must_use]
     pub fn labels(&self) -> Labels<'a> {
-        Labels {
-            rest: self.labels,
-            left: self.label_count,
-        }
+        Labels { rest: self.labels, left: self.label_count }
     }
 
     /// The label at `index`.
@@ -124,11 +119,7 @@ pub(crate) fn check(
             return Err(error(index));
         }
     }
-    if ports.rest.is_empty() {
-        Ok(())
-    } else {
-        Err(ManifestError::PortList)
-    }
+    if ports.rest.is_empty() { Ok(()) } else { Err(ManifestError::PortList) }
 }
 
 /// Iterator over the inputs or the outputs of a model.

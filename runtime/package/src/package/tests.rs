@@ -3,40 +3,23 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Package, compute_digest};
-use crate::container::{
-    BODY_LEN_AT, DIGEST_AT, ENTRY_LEN, HEADER_LEN, SectionKind, body_len, total_len,
-};
-use crate::writer::{
-    BuildError, Builder, GoldenCase, PortDraft, SignatureDraft, StepNames, with_signatures,
-};
+use crate::container::{BODY_LEN_AT, DIGEST_AT, ENTRY_LEN, HEADER_LEN, SectionKind, body_len, total_len};
+use crate::writer::{BuildError, Builder, GoldenCase, PortDraft, SignatureDraft, StepNames, with_signatures};
 use crate::{ALGORITHM_ED25519, DType, ManifestError, OpenError};
 
 fn port(name: &str, dtype: DType, dims: &[u32]) -> PortDraft {
-    PortDraft {
-        name: name.to_string(),
-        dtype,
-        dims: dims.to_vec(),
-        scale: 0.5,
-        zero_point: -3,
-        labels: vec![],
-    }
+    PortDraft { name: name.to_string(), dtype, dims: dims.to_vec(), scale: 0.5, zero_point: -3, labels: vec![] }
 }
 
 fn draft() -> Builder {
     let mut builder = Builder {
         plan: vec![0; 17],
         weights: vec![7; 100],
-        golden: vec![GoldenCase {
-            inputs: vec![vec![1, 2, 3]],
-            outputs: vec![vec![0; 8]],
-        }],
+        golden: vec![GoldenCase { inputs: vec![vec![1, 2, 3]], outputs: vec![vec![0; 8]] }],
         drift: vec![9; 5],
         foreign: vec![vec![1; 3], vec![], vec![2; 20]],
         tensor_names: vec!["x".to_string(), "größe".to_string()],
-        steps: vec![StepNames {
-            name: "conv".to_string(),
-            note: String::new(),
-        }],
+        steps: vec![StepNames { name: "conv".to_string(), note: String::new() }],
         ..Builder::default()
     };
     builder.manifest.name = "model".to_string();
@@ -82,20 +65,14 @@ fn reads_what_was_written() {
     assert_eq!(package.weights(), [7; 100]);
     assert_eq!(package.drift(), Some(&[9; 5][..]));
     let input = package.manifest().input(0).unwrap();
-    assert_eq!(
-        (input.name, input.dtype, input.shape()),
-        ("in", DType::I8, &[1, 3][..])
-    );
+    assert_eq!((input.name, input.dtype, input.shape()), ("in", DType::I8, &[1, 3][..]));
     assert_eq!(package.manifest().input(1), None);
     let output = package.manifest().output(0).unwrap();
     assert_eq!(output.labels().collect::<Vec<_>>(), ["no", "yes"]);
     assert_eq!(output.label(1), Some("yes"));
     assert_eq!(output.byte_len(), 8);
     let foreign = package.foreign().unwrap();
-    assert_eq!(
-        foreign.blobs().collect::<Vec<_>>(),
-        [&[1; 3][..], &[], &[2; 20]]
-    );
+    assert_eq!(foreign.blobs().collect::<Vec<_>>(), [&[1; 3][..], &[], &[2; 20]]);
     assert_eq!(foreign.get(3), None);
     let names = package.names().unwrap();
     assert_eq!(names.tensor(1), Some("größe"));
@@ -121,11 +98,7 @@ fn sections_are_aligned() {
     let kinds: Vec<_> = package.sections().filter_map(|s| s.known()).collect();
     assert_eq!(kinds.len(), 7);
     for section in package.sections() {
-        let align = if section.known() == Some(SectionKind::Weights) {
-            64
-        } else {
-            16
-        };
+        let align = if section.known() == Some(SectionKind::Weights) { 64 } else { 16 };
         assert_eq!(section.offset % align, 0);
     }
 }
@@ -154,60 +127,32 @@ fn unverified_leaves_the_digest_to_others() {
 #[test]
 fn signatures_do_not_change_the_digest() {
     let unsigned = draft().build().unwrap();
-    let signature = SignatureDraft {
-        key_id: *b"key-0001",
-        algorithm: ALGORITHM_ED25519,
-        signature: [5; 64],
-    };
+    let signature = SignatureDraft { key_id: *b"key-0001", algorithm: ALGORITHM_ED25519, signature: [5; 64] };
     let once = with_signatures(&unsigned, &[signature]).unwrap();
     let twice = with_signatures(&once, &[signature]).unwrap();
     let package = Package::open(&twice).unwrap();
-    assert_eq!(
-        package.digest(),
-        Package::open(&unsigned).unwrap().digest()
-    );
+    assert_eq!(package.digest(), Package::open(&unsigned).unwrap().digest());
     assert_eq!(package.seal().len(), 2);
     assert_eq!(package.seal().get(1).unwrap().signature, &[5; 64]);
     assert_eq!(package.seal().get(2), None);
-    assert_eq!(
-        with_signatures(&unsigned, &[signature; 17]),
-        Err(BuildError::Invalid(OpenError::Seal))
-    );
+    assert_eq!(with_signatures(&unsigned, &[signature; 17]), Err(BuildError::Invalid(OpenError::Seal)));
     let mut slot = twice.clone();
     slot.resize(twice.len() + 4096, 0xFF);
     assert_eq!(total_len(&slot), Ok(twice.len()));
-    assert_eq!(
-        Package::open(&slot).err(),
-        Some(OpenError::TrailingBytes {
-            expected: twice.len(),
-            got: slot.len()
-        })
-    );
+    assert_eq!(Package::open(&slot).err(), Some(OpenError::TrailingBytes { expected: twice.len(), got: slot.len() }));
 }
 
 #[test]
 fn headers_are_refused_by_name() {
-    assert_eq!(
-        Package::open(b"GIF89a").err(),
-        Some(OpenError::NotAPackage)
-    );
+    assert_eq!(Package::open(b"GIF89a").err(), Some(OpenError::NotAPackage));
     assert_eq!(after(|b| b[7] = 0), Some(OpenError::NotAPackage));
     let unsupported = OpenError::UnsupportedVersion { major: 2, minor: 0 };
     assert_eq!(after(|b| b[8] = 2), Some(unsupported));
     assert_eq!(after(|b| b[12] = 80), Some(OpenError::Header));
-    assert_eq!(
-        after(|b| b[14] = 33),
-        Some(OpenError::TooManySections { count: 33 })
-    );
-    assert_eq!(
-        after(|b| b[20] = 1),
-        Some(OpenError::UnsupportedFlags { flags: 1 })
-    );
+    assert_eq!(after(|b| b[14] = 33), Some(OpenError::TooManySections { count: 33 }));
+    assert_eq!(after(|b| b[20] = 1), Some(OpenError::UnsupportedFlags { flags: 1 }));
     assert_eq!(after(|b| b[24] = 1), Some(OpenError::Header));
-    assert_eq!(
-        after(|b| b[BODY_LEN_AT..20].fill(0xFF)),
-        Some(OpenError::Oversized { len: u32::MAX })
-    );
+    assert_eq!(after(|b| b[BODY_LEN_AT..20].fill(0xFF)), Some(OpenError::Oversized { len: u32::MAX }));
     assert_eq!(after(|b| b[BODY_LEN_AT] ^= 1), Some(OpenError::Header));
 }
 
@@ -220,11 +165,7 @@ fn table_entries_are_refused_by_position() {
         (12, 13),
         (15, 1), // reserved
     ] {
-        assert_eq!(
-            after(|b| b[entry(2) + at] = value),
-            Some(OpenError::BadSection { index: 2 }),
-            "byte {at}"
-        );
+        assert_eq!(after(|b| b[entry(2) + at] = value), Some(OpenError::BadSection { index: 2 }), "byte {at}");
     }
     let twice = after(|b| b[entry(6)] = 4);
     assert_eq!(twice, Some(OpenError::BadSection { index: 6 }));
@@ -251,9 +192,7 @@ fn only_critical_unknown_sections_are_refused() {
             b[entry(1)] = 99;
             b[entry(1) + 2] = 0;
         }),
-        Some(OpenError::MissingSection {
-            kind: SectionKind::Plan
-        })
+        Some(OpenError::MissingSection { kind: SectionKind::Plan })
     );
 }
 
@@ -263,31 +202,16 @@ fn contents_are_refused_by_name() {
     let foreign = place(SectionKind::Foreign);
     let names = place(SectionKind::Names);
     for at in [0, 4, 8, 10, 12, 14, 15, 16, 23] {
-        assert_eq!(
-            after(|b| b[golden + at] ^= 0x11),
-            Some(OpenError::Golden),
-            "byte {at}"
-        );
+        assert_eq!(after(|b| b[golden + at] ^= 0x11), Some(OpenError::Golden), "byte {at}");
     }
     for at in [0, 4, 8, 12, 16, 35] {
-        assert_eq!(
-            after(|b| b[foreign + at] ^= 0x11),
-            Some(OpenError::Foreign),
-            "byte {at}"
-        );
+        assert_eq!(after(|b| b[foreign + at] ^= 0x11), Some(OpenError::Foreign), "byte {at}");
     }
     for at in [0, 4, 8, 12, 16, 20, 37] {
-        assert_eq!(
-            after(|b| b[names + at] ^= 0x91),
-            Some(OpenError::Names),
-            "byte {at}"
-        );
+        assert_eq!(after(|b| b[names + at] ^= 0x91), Some(OpenError::Names), "byte {at}");
     }
     let manifest = place(SectionKind::Manifest);
-    assert_eq!(
-        after(|b| b[manifest] = 0xFF),
-        Some(OpenError::Manifest(ManifestError::Encoding))
-    );
+    assert_eq!(after(|b| b[manifest] = 0xFF), Some(OpenError::Manifest(ManifestError::Encoding)));
 }
 
 #[test]
@@ -301,30 +225,12 @@ fn manifests_are_refused_by_field() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(
-        refused(|b| b.manifest.tolerance = f32::NAN),
-        ManifestError::Tolerance
-    );
-    assert_eq!(
-        refused(|b| b.manifest.tolerance = -1.0),
-        ManifestError::Tolerance
-    );
-    assert_eq!(
-        refused(|b| b.manifest.inputs[0].dims = vec![0]),
-        ManifestError::Input { index: 0 }
-    );
-    assert_eq!(
-        refused(|b| b.manifest.outputs[0].dims = vec![u32::MAX; 6]),
-        ManifestError::Output { index: 0 }
-    );
-    assert_eq!(
-        refused(|b| b.manifest.outputs[0].scale = f32::INFINITY),
-        ManifestError::Output { index: 0 }
-    );
-    assert_eq!(
-        refused(|b| b.manifest.inputs = vec![b.manifest.inputs[0].clone(); 65]),
-        ManifestError::TooManyPorts
-    );
+    assert_eq!(refused(|b| b.manifest.tolerance = f32::NAN), ManifestError::Tolerance);
+    assert_eq!(refused(|b| b.manifest.tolerance = -1.0), ManifestError::Tolerance);
+    assert_eq!(refused(|b| b.manifest.inputs[0].dims = vec![0]), ManifestError::Input { index: 0 });
+    assert_eq!(refused(|b| b.manifest.outputs[0].dims = vec![u32::MAX; 6]), ManifestError::Output { index: 0 });
+    assert_eq!(refused(|b| b.manifest.outputs[0].scale = f32::INFINITY), ManifestError::Output { index: 0 });
+    assert_eq!(refused(|b| b.manifest.inputs = vec![b.manifest.inputs[0].clone(); 65]), ManifestError::TooManyPorts);
     let mut builder = draft();
     builder.manifest.inputs[0].dims = vec![1; 7];
     assert_eq!(builder.build(), Err(BuildError::Rank));
@@ -333,10 +239,7 @@ fn manifests_are_refused_by_field() {
     assert_eq!(builder.build(), Err(BuildError::GoldenPorts));
     let mut builder = draft();
     builder.golden[0].inputs[0].push(0);
-    assert_eq!(
-        builder.build(),
-        Err(BuildError::Invalid(OpenError::Golden))
-    );
+    assert_eq!(builder.build(), Err(BuildError::Invalid(OpenError::Golden)));
 }
 
 /// The package a later minor version could write: fields appended to the manifest, used header bytes.
@@ -348,19 +251,13 @@ fn additions_of_later_minors_are_skipped() {
         .sections()
         .map(|s| {
             let at = s.offset as usize;
-            (
-                s.known().unwrap(),
-                bytes[at..at + s.len as usize].to_vec(),
-            )
+            (s.known().unwrap(), bytes[at..at + s.len as usize].to_vec())
         })
         .collect();
     sections[0].1.extend([3, b'n', b'e', b'w']);
     let mut bytes = crate::writer::container(&sections).unwrap();
     crate::writer::append_seal(&mut bytes, &[]).unwrap();
-    assert_eq!(
-        Package::open(&bytes).err(),
-        Some(OpenError::Manifest(ManifestError::Trailing))
-    );
+    assert_eq!(Package::open(&bytes).err(), Some(OpenError::Manifest(ManifestError::Trailing)));
     bytes[10] = 1;
     bytes[24] = 0xAB;
     redigest(&mut bytes);
@@ -376,8 +273,6 @@ fn errors_say_what_to_do() {
         truncated.to_string(),
         "package truncated: at least 64 bytes needed, 3 given; copy the whole file or finish the transfer"
     );
-    let missing = OpenError::MissingSection {
-        kind: SectionKind::Plan,
-    };
+    let missing = OpenError::MissingSection { kind: SectionKind::Plan };
     assert!(missing.to_string().contains("plan section"));
 }

@@ -49,8 +49,5 @@ fn appended_bytes_are_noticed() {
     let expected = bytes.len();
     bytes.push(0);
     let got = bytes.len();
-    assert_eq!(
-        Package::open(&bytes).err(),
-        Some(OpenError::TrailingBytes { expected, got })
-    );
+    assert_eq!(Package::open(&bytes).err(), Some(OpenError::TrailingBytes { expected, got }));
 }

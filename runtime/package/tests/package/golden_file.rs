@@ -16,10 +16,7 @@ fn writer_reproduces_it() {
         std::fs::write(path, &written).unwrap();
         return;
     }
-    assert!(
-        written == V1.0,
-        "the writer's bytes changed; that is a new version of the format"
-    );
+    assert!(written == V1.0, "the writer's bytes changed; that is a new version of the format");
 }
 
 #[test]

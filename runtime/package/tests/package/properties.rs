@@ -1,8 +1,8 @@
 //! For all bytes, and for all drafts.
 
 use dunlin_package::{
-    Builder, DType, EngineVersion, GoldenCase, ManifestDraft, Package, PortDraft, SignatureDraft,
-    StepNames, compute_digest,
+    Builder, DType, EngineVersion, GoldenCase, ManifestDraft, Package, PortDraft, SignatureDraft, StepNames,
+    compute_digest,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -32,21 +32,16 @@ fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
 
 fn port() -> impl Strategy<Value = PortDraft> {
     let quantization = (0.0..10.0_f32, any::<i32>());
-    (
-        name(),
-        0..DType::ALL.len(),
-        vec(1..4_u32, 0..=6),
-        quantization,
-        vec(name(), 0..3),
-    )
-        .prop_map(|(name, dtype, dims, (scale, zero_point), labels)| PortDraft {
+    (name(), 0..DType::ALL.len(), vec(1..4_u32, 0..=6), quantization, vec(name(), 0..3)).prop_map(
+        |(name, dtype, dims, (scale, zero_point), labels)| PortDraft {
             name,
             dtype: DType::ALL[dtype],
             dims,
             scale,
             zero_point,
             labels,
-        })
+        },
+    )
 }
 
 fn manifest() -> impl Strategy<Value = ManifestDraft> {
@@ -89,11 +84,7 @@ fn signature() -> impl Strategy<Value = SignatureDraft> {
         let mut signature = [0; 64];
         signature[..32].copy_from_slice(&low);
         signature[32..].copy_from_slice(&high);
-        SignatureDraft {
-            key_id,
-            algorithm,
-            signature,
-        }
+        SignatureDraft { key_id, algorithm, signature }
     })
 }
 
@@ -110,33 +101,19 @@ fn draft() -> impl Strategy<Value = Builder> {
         vec(step, 0..5),
         vec(signature(), 0..3),
     )
-        .prop_map(
-            |(manifest, plan, weights, cases, drift, foreign, tensor_names, steps, signatures)| {
-                let data = |ports: &[PortDraft], case| {
-                    let len = |port: &PortDraft| {
-                        port.dims.iter().product::<u32>() as usize * port.dtype.size_bytes()
-                    };
-                    ports.iter().map(|port| vec![case; len(port)]).collect()
-                };
-                let golden = (0..cases)
-                    .map(|case| GoldenCase {
-                        inputs: data(&manifest.inputs, case),
-                        outputs: data(&manifest.outputs, case + 1),
-                    })
-                    .collect();
-                Builder {
-                    manifest,
-                    plan,
-                    weights,
-                    golden,
-                    drift,
-                    foreign,
-                    tensor_names,
-                    steps,
-                    signatures,
-                }
-            },
-        )
+        .prop_map(|(manifest, plan, weights, cases, drift, foreign, tensor_names, steps, signatures)| {
+            let data = |ports: &[PortDraft], case| {
+                let len = |port: &PortDraft| port.dims.iter().product::<u32>() as usize * port.dtype.size_bytes();
+                ports.iter().map(|port| vec![case; len(port)]).collect()
+            };
+            let golden = (0..cases)
+                .map(|case| GoldenCase {
+                    inputs: data(&manifest.inputs, case),
+                    outputs: data(&manifest.outputs, case + 1),
+                })
+                .collect();
+            Builder { manifest, plan, weights, golden, drift, foreign, tensor_names, steps, signatures }
+        })
 }
 
 proptest! {

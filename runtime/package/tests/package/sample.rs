@@ -1,8 +1,8 @@
 //! A package with something in every section.
 
 use dunlin_package::{
-    ALGORITHM_ED25519, Builder, DType, EngineVersion, GoldenCase, ManifestDraft, Package,
-    PortDraft, SignatureDraft, StepNames,
+    ALGORITHM_ED25519, Builder, DType, EngineVersion, GoldenCase, ManifestDraft, Package, PortDraft, SignatureDraft,
+    StepNames,
 };
 
 /// The draft of `tests/golden/v1.dunlin`.
@@ -22,10 +22,7 @@ pub(crate) fn draft() -> Builder {
             source_digest: core::array::from_fn(|i| i as u8),
             exact: true,
             tolerance: 0.015_625,
-            inputs: vec![
-                port("image", DType::U8, &[1, 2, 3, 1]),
-                port("flag", DType::Bool, &[]),
-            ],
+            inputs: vec![port("image", DType::U8, &[1, 2, 3, 1]), port("flag", DType::Bool, &[])],
             outputs: vec![PortDraft {
                 labels: vec!["background".into(), "Straße".into()],
                 ..port("scores", DType::I32, &[1, 2])
@@ -34,35 +31,18 @@ pub(crate) fn draft() -> Builder {
         plan: vec![0; 16],
         weights: (0..70).collect(),
         golden: (1..=2_u8)
-            .map(|n| GoldenCase {
-                inputs: vec![vec![n; 6], vec![n & 1]],
-                outputs: vec![vec![n; 8]],
-            })
+            .map(|n| GoldenCase { inputs: vec![vec![n; 6], vec![n & 1]], outputs: vec![vec![n; 8]] })
             .collect(),
         drift: b"drift".to_vec(),
         foreign: vec![b"onnx".to_vec(), b"more onnx".to_vec()],
         tensor_names: vec!["image".into(), "flag".into(), "scores".into()],
-        steps: vec![StepNames {
-            name: "conv_0".into(),
-            note: "3x3, fused relu".into(),
-        }],
-        signatures: vec![SignatureDraft {
-            key_id: *b"testkey1",
-            algorithm: ALGORITHM_ED25519,
-            signature: [0x5A; 64],
-        }],
+        steps: vec![StepNames { name: "conv_0".into(), note: "3x3, fused relu".into() }],
+        signatures: vec![SignatureDraft { key_id: *b"testkey1", algorithm: ALGORITHM_ED25519, signature: [0x5A; 64] }],
     }
 }
 
 fn port(name: &str, dtype: DType, dims: &[u32]) -> PortDraft {
-    PortDraft {
-        name: name.into(),
-        dtype,
-        dims: dims.to_vec(),
-        scale: 0.25,
-        zero_point: -7,
-        labels: vec![],
-    }
+    PortDraft { name: name.into(), dtype, dims: dims.to_vec(), scale: 0.25, zero_point: -7, labels: vec![] }
 }
 
 /// What the package says, as a draft: everything that is in it.
@@ -80,9 +60,7 @@ pub(crate) fn redraft(package: &Package<'_>) -> Builder {
             })
             .collect()
     };
-    let tensors = |tensors: dunlin_package::GoldenTensors<'_>| {
-        tensors.map(|tensor| tensor.data.to_vec()).collect()
-    };
+    let tensors = |tensors: dunlin_package::GoldenTensors<'_>| tensors.map(|tensor| tensor.data.to_vec()).collect();
     Builder {
         manifest: ManifestDraft {
             name: manifest.name.into(),
@@ -107,29 +85,16 @@ pub(crate) fn redraft(package: &Package<'_>) -> Builder {
             .golden()
             .into_iter()
             .flat_map(|golden| golden.cases())
-            .map(|case| GoldenCase {
-                inputs: tensors(case.inputs()),
-                outputs: tensors(case.outputs()),
-            })
+            .map(|case| GoldenCase { inputs: tensors(case.inputs()), outputs: tensors(case.outputs()) })
             .collect(),
         drift: package.drift().unwrap_or_default().to_vec(),
-        foreign: package
-            .foreign()
-            .into_iter()
-            .flat_map(|foreign| foreign.blobs())
-            .map(<[u8]>::to_vec)
-            .collect(),
-        tensor_names: package.names().map_or(vec![], |names| {
-            (0..names.tensor_count())
-                .map(|i| names.tensor(i).unwrap().into())
-                .collect()
-        }),
+        foreign: package.foreign().into_iter().flat_map(|foreign| foreign.blobs()).map(<[u8]>::to_vec).collect(),
+        tensor_names: package
+            .names()
+            .map_or(vec![], |names| (0..names.tensor_count()).map(|i| names.tensor(i).unwrap().into()).collect()),
         steps: package.names().map_or(vec![], |names| {
             (0..names.step_count())
-                .map(|i| StepNames {
-                    name: names.step(i).unwrap().into(),
-                    note: names.note(i).unwrap().into(),
-                })
+                .map(|i| StepNames { name: names.step(i).unwrap().into(), note: names.note(i).unwrap().into() })
                 .collect()
         }),
         signatures: package.seal().signatures().map(Into::into).collect(),

@@ -52,7 +52,12 @@ impl<T: Copy> Source<T> {
                 let first = (ox * stride_x).wrapping_sub(left);
                 let start = (batch * self.height).wrapping_add(iy).wrapping_mul(self.width).wrapping_add(first);
                 let inside = iy < self.height;
-                if inside && step_x == 1 && self.taken == self.channels && first < self.width && self.width - first >= kw {
+                if inside
+                    && step_x == 1
+                    && self.taken == self.channels
+                    && first < self.width
+                    && self.width - first >= kw
+                {
                     // The taps of a line are one run of memory.
                     let run = x.get(start * self.channels..(start + kw) * self.channels).unwrap_or(&[]);
                     if let Some(to) = to.get_mut(ky * kw * self.taken..(ky + 1) * kw * self.taken) {

@@ -24,31 +24,16 @@ const OUTSIDE: usize = usize::MAX;
 /// [`Backend::depthwise`](crate::Backend::depthwise) with packed weights, for
 /// 1 to [`MAX_TAPS`] taps.
 #[target_feature(enable = "avx2")]
-pub(super) fn depthwise(
-    x: &[i8],
-    packed: &[u8],
-    bias: &[i32],
-    requant: Requant<'_>,
-    y: &mut [i8],
-    shape: &Depthwise,
-) {
+pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
     let window = shape.window();
     let channels = shape.channels;
     if !window.fits(x.len(), y.len()) {
         return;
     }
     let operands_fit = requant.fits(channels) && (bias.is_empty() || bias.len() >= channels);
-    debug_assert!(
-        operands_fit,
-        "depthwise: bias or scale too short for {channels}"
-    );
+    debug_assert!(operands_fit, "depthwise: bias or scale too short for {channels}");
     let taps = window.taps().unwrap_or(usize::MAX);
-    if !operands_fit
-        || channels == 0
-        || taps == 0
-        || taps > MAX_TAPS
-        || packed.len() < packed_len(channels, taps)
-    {
+    if !operands_fit || channels == 0 || taps == 0 || taps > MAX_TAPS || packed.len() < packed_len(channels, taps) {
         return;
     }
     let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
@@ -72,11 +57,7 @@ pub(super) fn depthwise(
         let Some(y) = y.get_mut(start..start + shape.out_w * channels) else {
             return;
         };
-        let mut inner = if inner_rows.contains(&oy) {
-            inner_columns.clone()
-        } else {
-            0..0
-        };
+        let mut inner = if inner_rows.contains(&oy) { inner_columns.clone() } else { 0..0 };
         if !inner.is_empty() {
             layer.offsets(oy, inner.start, &mut offsets);
             inner.end = layer.readable(&inner, &offsets);
@@ -116,15 +97,11 @@ impl Layer<'_> {
     /// The output coordinates along `axis` whose taps are all inside the input.
     fn inside(&self, axis: usize) -> Range<usize> {
         let last = self.window.kernel[axis] - 1;
-        let inside = |out: &usize| {
-            self.window.source(axis, *out, 0).is_some()
-                && self.window.source(axis, *out, last).is_some()
-        };
+        let inside =
+            |out: &usize| self.window.source(axis, *out, 0).is_some() && self.window.source(axis, *out, last).is_some();
         let mut outputs = 0..self.window.output[axis];
         let start = outputs.find(inside).unwrap_or(outputs.end);
-        let end = (start..outputs.end)
-            .find(|out| !inside(out))
-            .unwrap_or(outputs.end);
+        let end = (start..outputs.end).find(|out| !inside(out)).unwrap_or(outputs.end);
         start..end
     }
 
@@ -155,10 +132,7 @@ impl Layer<'_> {
         let width = self.window.channels.next_multiple_of(NR);
         // The last tap is the furthest one.
         let taps = self.window.taps().unwrap_or(0);
-        let furthest = offsets
-            .get(taps.wrapping_sub(1))
-            .copied()
-            .unwrap_or(OUTSIDE);
+        let furthest = offsets.get(taps.wrapping_sub(1)).copied().unwrap_or(OUTSIDE);
         let readable = |ox: usize| {
             (ox - inner.start)
                 .checked_mul(self.x_step)
@@ -181,12 +155,7 @@ impl Layer<'_> {
     /// `inner` must not end beyond what [`readable`](Self::readable) returns.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn inner<const PAIRS: usize>(
-        &self,
-        inner: &Range<usize>,
-        offsets: &[usize; MAX_TAPS],
-        y: &mut [i8],
-    ) {
+    unsafe fn inner<const PAIRS: usize>(&self, inner: &Range<usize>, offsets: &[usize; MAX_TAPS], y: &mut [i8]) {
         let pairs = if PAIRS == 0 { self.pairs } else { PAIRS };
         let channels = self.window.channels;
         let (taps, _) = offsets.as_chunks::<2>();

@@ -103,10 +103,7 @@ unsafe fn mul_rows(a: *const i8, out: *mut i8, len: usize, b: &[i8], p: &Mul) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widen(x: __m128i) -> Pair<__m256i> {
-    [
-        _mm256_cvtepi8_epi32(x),
-        _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(x)),
-    ]
+    [_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(x))]
 }
 
 /// `out[i] = f(a[i], b[i % b.len()])`, with `f` given for sixteen elements and
@@ -128,9 +125,7 @@ unsafe fn zip(
 ) {
     let mut pattern = [0; PATTERN];
     let b = if b.len() <= PATTERN / 2 && b.len() < len {
-        let repeated = pattern
-            .chunks_exact_mut(b.len().max(1))
-            .map(|to| to.copy_from_slice(b));
+        let repeated = pattern.chunks_exact_mut(b.len().max(1)).map(|to| to.copy_from_slice(b));
         let whole = repeated.count() * b.len();
         pattern.get(..whole).unwrap_or(b)
     } else {

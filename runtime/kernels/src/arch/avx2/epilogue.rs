@@ -35,10 +35,7 @@ impl VectorBounds {
         let [low, high] = [self.round(x[0]), self.round(x[1])];
         // Packing works within 128-bit halves; bring the quarters into order.
         let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
-        _mm_packs_epi16(
-            _mm256_castsi256_si128(words),
-            _mm256_extracti128_si256::<1>(words),
-        )
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
     }
 
     #[inline]
@@ -55,10 +52,7 @@ impl VectorBounds {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn scaled(acc: Pair<__m256i>, scale: Pair<__m256>) -> Pair<__m256> {
-    [
-        _mm256_mul_ps(_mm256_cvtepi32_ps(acc[0]), scale[0]),
-        _mm256_mul_ps(_mm256_cvtepi32_ps(acc[1]), scale[1]),
-    ]
+    [_mm256_mul_ps(_mm256_cvtepi32_ps(acc[0]), scale[0]), _mm256_mul_ps(_mm256_cvtepi32_ps(acc[1]), scale[1])]
 }
 
 /// The biases of the channels from `first` on; zero beyond the last.

@@ -32,9 +32,7 @@ pub(super) type Step = [[u8; 32]; 2];
 
 /// Bytes of `[n][k]` weights in panels; more than any slice has if it overflows.
 pub(super) fn packed_len(n: usize, k: usize) -> usize {
-    n.div_ceil(NR)
-        .saturating_mul(k.div_ceil(2))
-        .saturating_mul(size_of::<Step>())
+    n.div_ceil(NR).saturating_mul(k.div_ceil(2)).saturating_mul(size_of::<Step>())
 }
 
 /// Packed weights as steps.
@@ -44,19 +42,14 @@ pub(super) fn steps(packed: &[u8]) -> &[Step] {
 
 /// Packs canonical weights into panels.
 pub(super) fn pack(w: &[i8], n: usize, k: usize, packed: &mut [u8]) {
-    let fits =
-        n.checked_mul(k).is_some_and(|need| need <= w.len()) && packed.len() >= packed_len(n, k);
+    let fits = n.checked_mul(k).is_some_and(|need| need <= w.len()) && packed.len() >= packed_len(n, k);
     debug_assert!(fits, "pack: a slice is too short for [{n}, {k}]");
     if !fits || n == 0 || k == 0 {
         return;
     }
     let pairs = k.div_ceil(2);
     let (steps, _) = packed.as_chunks_mut::<{ size_of::<Step>() }>();
-    for (panel, steps) in steps
-        .chunks_exact_mut(pairs)
-        .take(n.div_ceil(NR))
-        .enumerate()
-    {
+    for (panel, steps) in steps.chunks_exact_mut(pairs).take(n.div_ceil(NR)).enumerate() {
         for (pair, step) in steps.iter_mut().enumerate() {
             let (lanes, _) = step.as_chunks_mut::<2>();
             for (lane, bytes) in lanes.iter_mut().enumerate() {
@@ -87,10 +80,7 @@ enum Finish<'a> {
 ///
 /// The caller has checked that `packed` holds `packed_len` bytes and `scratch`
 /// one row; whatever of it is missing is left out of the result, not read.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the arguments of `Backend::gemm`"
-)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
 #[target_feature(enable = "avx2")]
 pub(super) fn gemm(
     a: &[i8],
@@ -134,15 +124,8 @@ pub(super) fn gemm(
                 return;
             };
             let first = panel * NR;
-            let block = Block {
-                rows: scratch,
-                pairs,
-                steps,
-                bias: bias_at(bias, first),
-                first,
-                width: NR.min(n - first),
-                ldc,
-            };
+            let block =
+                Block { rows: scratch, pairs, steps, bias: bias_at(bias, first), first, width: NR.min(n - first), ldc };
             let mut i = 0;
             while i < rows {
                 match rows - i {
@@ -238,11 +221,7 @@ impl Block<'_> {
 /// The products of `R` rows, contiguous and `steps.len()` pairs each, with a panel.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn accumulate<const R: usize>(
-    rows: &[ActivationPair],
-    steps: &[Step],
-    bias: Pair<__m256i>,
-) -> [Pair<__m256i>; R] {
+fn accumulate<const R: usize>(rows: &[ActivationPair], steps: &[Step], bias: Pair<__m256i>) -> [Pair<__m256i>; R] {
     let pairs = steps.len();
     let mut acc = [bias; R];
     if rows.len() != R * pairs {

@@ -18,15 +18,12 @@ type Step = [[u8; 32]; 2];
 
 /// Bytes of `[n][k]` weights in panels; more than any slice has if it overflows.
 pub(super) fn packed_len(n: usize, k: usize) -> usize {
-    n.div_ceil(NR)
-        .saturating_mul(k)
-        .saturating_mul(size_of::<Step>())
+    n.div_ceil(NR).saturating_mul(k).saturating_mul(size_of::<Step>())
 }
 
 /// Packs canonical weights into panels.
 pub(super) fn pack(w: &[f32], n: usize, k: usize, packed: &mut [u8]) {
-    let fits =
-        n.checked_mul(k).is_some_and(|need| need <= w.len()) && packed.len() >= packed_len(n, k);
+    let fits = n.checked_mul(k).is_some_and(|need| need <= w.len()) && packed.len() >= packed_len(n, k);
     debug_assert!(fits, "pack: a slice is too short for [{n}, {k}]");
     if !fits || n == 0 || k == 0 {
         return;
@@ -37,11 +34,7 @@ pub(super) fn pack(w: &[f32], n: usize, k: usize, packed: &mut [u8]) {
             let (lanes, _) = step.as_chunks_mut::<4>();
             for (lane, bytes) in lanes.iter_mut().enumerate() {
                 let channel = panel * NR + lane;
-                let weight = if channel < n {
-                    w.get(channel * k + p)
-                } else {
-                    None
-                };
+                let weight = if channel < n { w.get(channel * k + p) } else { None };
                 *bytes = weight.copied().unwrap_or(0.0).to_ne_bytes();
             }
         }
@@ -52,10 +45,7 @@ pub(super) fn pack(w: &[f32], n: usize, k: usize, packed: &mut [u8]) {
 ///
 /// The caller has checked that `packed` holds `packed_len` bytes; whatever of it
 /// is missing is left out of the result, not read.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the arguments of `Backend::gemm_f32`"
-)]
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm_f32`")]
 #[target_feature(enable = "avx2")]
 pub(super) fn gemm(
     a: &[f32],
@@ -77,15 +67,7 @@ pub(super) fn gemm(
             return;
         };
         let first = panel * NR;
-        let panel = Panel {
-            a,
-            lda,
-            steps,
-            bias: floats_at(bias, first),
-            first,
-            width: NR.min(n - first),
-            ldc,
-        };
+        let panel = Panel { a, lda, steps, bias: floats_at(bias, first), first, width: NR.min(n - first), ldc };
         let mut i = 0;
         while i < m {
             match m - i {

@@ -25,10 +25,7 @@ pub(super) fn max_pool(x: &[i8], y: &mut [i8], shape: &Pool) {
     let row = shape.out_w * channels;
     let x_row = shape.in_w * channels;
     // A step that overflows is beyond the input, and not taken.
-    let steps = [
-        window.dilation[0].saturating_mul(x_row),
-        window.dilation[1].saturating_mul(channels),
-    ];
+    let steps = [window.dilation[0].saturating_mul(x_row), window.dilation[1].saturating_mul(channels)];
     let mut start = 0;
     for oy in 0..shape.out_h {
         let rows = taps_inside(&window, 0, oy);
@@ -40,12 +37,7 @@ pub(super) fn max_pool(x: &[i8], y: &mut [i8], shape: &Pool) {
         for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
             let columns = taps_inside(&window, 1, ox);
             let left = window.source(1, ox, columns.start).unwrap_or(0);
-            let pixels = Pixels {
-                x,
-                first: top * x_row + left * channels,
-                counts: [rows.len(), columns.len()],
-                steps,
-            };
+            let pixels = Pixels { x, first: top * x_row + left * channels, counts: [rows.len(), columns.len()], steps };
             pixels.max_into(y);
         }
     }
