@@ -12,7 +12,11 @@ fn main() {
     };
     let bytes = Block::from(&c.package[..]);
     let package = Package::open(&bytes).unwrap();
-    let model = Model::load(&package, ops::all()).unwrap();
+    let model = Model::load_hybrid(&package, ops::all()).unwrap();
+    for m in &c.missing {
+        println!("  foreign {} {}", m.node, m.op);
+    }
+    let mut ex = onnx::Executor::new(package.foreign().into_iter().flat_map(|f| f.blobs())).unwrap();
     for b in [kernels::Best::Scalar(kernels::Scalar), kernels::best()] {
         let mut mem = Block::zeroed(model.arena_len(b));
         let mut packed = Block::zeroed(model.packed_len(b));

@@ -13,7 +13,7 @@ use crate::emit::{Emitted, emit};
 use crate::error::{CompileError, ErrorKind};
 use crate::graph::{Graph, Id};
 use crate::import::{self, Pins};
-use crate::lower::{self, Missing};
+use crate::lower::{self, Lowered, Missing};
 use crate::memory::Buffer;
 
 /// What to compile for, and what to put in.
@@ -47,6 +47,8 @@ pub struct Golden {
 pub struct Compiled {
     /// The package's bytes.
     pub package: Vec<u8>,
+    /// Nodes that another executor runs.
+    pub missing: Vec<Missing>,
     /// The graph it was written from.
     pub graph: Graph,
     /// Bytes of arena for tensors.
@@ -63,15 +65,17 @@ pub struct Compiled {
 /// [`CompileError`] names the node, what is wrong and what to do.
 pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError> {
     let imported = import::import(onnx, &options.pins)?;
-    let (mut graph, missing) = lower::lower(&imported)?;
-    if !missing.is_empty() {
-        return Err(refuse(&missing));
+    let Lowered { mut graph, subgraphs, missing } = lower::lower(&imported)?;
+    let host = matches!(options.target.as_str(), "" | "any" | "host");
+    if !missing.is_empty() && !host {
+        return Err(refuse(&missing, &options.target));
     }
     graph.sweep();
     let emitted = emit(&graph)?;
-    let package = write(onnx, options, &graph, &emitted)?;
+    let package = write(onnx, options, &graph, &emitted, subgraphs)?;
     Ok(Compiled {
         package,
+        missing,
         graph,
         arena_bytes: emitted.arena_bytes,
         lower_bound: emitted.lower_bound,
@@ -79,16 +83,23 @@ pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError>
     })
 }
 
-fn refuse(missing: &[Missing]) -> CompileError {
-    let mut text = String::from("the engine cannot run every node:");
+fn refuse(missing: &[Missing], target: &str) -> CompileError {
+    let mut text = format!("{target} has nothing but the engine, and the engine cannot run every node:");
     for m in missing {
         let _ = write!(text, "\n  node '{}' ({}): {}", m.node, m.op, m.reason);
     }
-    CompileError::unsupported(text).hint("replace the operator, or compile for a host, where another executor runs it")
+    CompileError::unsupported(text)
+        .hint("replace these operators, or compile with --target host, where tract runs them")
 }
 
-fn write(onnx: &[u8], options: &Options, graph: &Graph, emitted: &Emitted) -> Result<Vec<u8>, CompileError> {
-    let model = Model::<Scalar>::from_parts(&emitted.plan, &emitted.weights, ops::all());
+fn write(
+    onnx: &[u8],
+    options: &Options,
+    graph: &Graph,
+    emitted: &Emitted,
+    foreign: Vec<Vec<u8>>,
+) -> Result<Vec<u8>, CompileError> {
+    let model = Model::<Scalar>::from_parts_hybrid(&emitted.plan, &emitted.weights, ops::all());
     let model = model.map_err(|e| CompileError::internal(format!("the plan is not sound: {e}")))?;
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     let port = |labels: &[String]| {
@@ -110,18 +121,19 @@ fn write(onnx: &[u8], options: &Options, graph: &Graph, emitted: &Emitted) -> Re
             name: or(&options.name, "model"),
             version: or(&options.version, "0"),
             producer: concat!("dunlin ", env!("CARGO_PKG_VERSION")).to_owned(),
-            target: or(&options.target, "any"),
+            target: if foreign.is_empty() { or(&options.target, "any") } else { "host".to_owned() },
             ops_version: 1,
             arena_bytes: emitted.arena_bytes as u32,
             scratch_bytes: model.scratch_len(Scalar) as u32,
             lower_bound_bytes: emitted.lower_bound as u32,
             macs: graph.steps.iter().map(|s| s.macs).sum(),
             source_digest: Sha256::digest(onnx).into(),
-            exact: true,
+            exact: foreign.is_empty(),
             inputs: graph.inputs.iter().map(port(&[])).collect(),
             outputs: graph.outputs.iter().map(port(&options.labels)).collect(),
             ..ManifestDraft::default()
         },
+        foreign,
         plan: emitted.plan.clone(),
         weights: emitted.weights.clone(),
         golden: options

@@ -7,6 +7,7 @@
 mod compile;
 mod emit;
 mod error;
+mod foreign;
 pub mod graph;
 mod import;
 mod lower;
@@ -14,5 +15,6 @@ pub mod memory;
 
 pub use compile::{Compiled, Golden, Options, compile};
 pub use error::{CompileError, ErrorKind};
+pub use foreign::Executor;
 pub use import::Pins;
 pub use lower::Missing;

@@ -20,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use dunlin_package::DType;
+use dunlin_package::op::Op;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, Tensor};
 
@@ -100,14 +101,28 @@ pub(crate) struct Lowering<'i> {
     dequantized: HashMap<String, (String, Quant)>,
     consumers: HashMap<String, Vec<usize>>,
     fused: HashSet<String>,
+    /// Nodes for another executor that are not yet a step.
+    pending: Vec<NodeProto>,
+    /// Subgraphs for another executor.
+    pub(crate) subgraphs: Vec<Vec<u8>>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// What a lowering gives.
+pub(crate) struct Lowered {
+    /// The steps.
+    pub(crate) graph: Graph,
+    /// Subgraphs for another executor, by the index of their steps.
+    pub(crate) subgraphs: Vec<Vec<u8>>,
+    /// The nodes in them.
     pub(crate) missing: Vec<Missing>,
 }
 
 /// Lowers every node.
 ///
 /// # Errors
-/// When a node contradicts itself; nodes without an operator are gathered in `missing`.
-pub(crate) fn lower(imported: &Imported) -> Result<(Graph, Vec<Missing>), CompileError> {
+/// When a node contradicts itself; nodes without an operator become steps of another executor.
+pub(crate) fn lower(imported: &Imported) -> Result<Lowered, CompileError> {
     let mut consumers: HashMap<String, Vec<usize>> = HashMap::new();
     for (index, node) in imported.nodes.iter().enumerate() {
         for name in &node.input {
@@ -121,6 +136,8 @@ pub(crate) fn lower(imported: &Imported) -> Result<(Graph, Vec<Missing>), Compil
         dequantized: HashMap::new(),
         consumers,
         fused: HashSet::new(),
+        pending: Vec::new(),
+        subgraphs: Vec::new(),
         missing: Vec::new(),
     };
     for name in &imported.inputs {
@@ -128,16 +145,11 @@ pub(crate) fn lower(imported: &Imported) -> Result<(Graph, Vec<Missing>), Compil
     }
     for node in &imported.nodes {
         lowering.node(node).map_err(|e| e.at(&node_name(node), &node.op_type))?;
-        if !lowering.missing.is_empty() {
-            break;
-        }
     }
-    if lowering.missing.is_empty() {
-        for name in &imported.outputs {
-            lowering.output(name)?;
-        }
+    for name in &imported.outputs {
+        lowering.output(name)?;
     }
-    Ok((lowering.graph, lowering.missing))
+    Ok(Lowered { graph: lowering.graph, subgraphs: lowering.subgraphs, missing: lowering.missing })
 }
 
 /// Our type for an ONNX type; uint8 is shifted to int8.
@@ -184,7 +196,7 @@ impl<'i> Lowering<'i> {
         if taken {
             let dtype = self.graph.tensors[id].dtype;
             let copy = self.graph.tensor(name, dtype, &fact.shape);
-            self.graph.step(name, dunlin_package::op::Op::Copy, &[id], copy, &dunlin_package::op::Nothing {});
+            self.graph.step(name, Op::Copy, &[id], copy, &dunlin_package::op::Nothing {});
             id = copy;
         }
         self.graph.outputs.push((name.to_owned(), id));
@@ -197,7 +209,7 @@ impl<'i> Lowering<'i> {
         let id = self.graph.tensor(name, to, &dims);
         let table = self.graph.constant("flip", DType::U8, &[256], (0..=255u8).map(|b| b ^ 0x80).collect());
         let params = dunlin_package::op::Map { channels: 0 };
-        self.graph.step(name, dunlin_package::op::Op::Map, &[from, table], id, &params).note = "uint8".into();
+        self.graph.step(name, Op::Map, &[from, table], id, &params).note = "uint8".into();
         id
     }
 
@@ -244,10 +256,14 @@ impl<'i> Lowering<'i> {
             let dims = self.graph.tensors[from.id].dims.clone();
             let id = self.graph.tensor(name, DType::F32, &dims);
             let params = dunlin_package::op::Affine { scale: quant.scale, zero_point: quant.zero_point };
-            self.graph.step(name, dunlin_package::op::Op::Dequantize, &[from.id], id, &params);
+            self.graph.step(name, Op::Dequantize, &[from.id], id, &params);
             let val = Val { id, shape: from.shape, perm: from.perm, unsigned: false };
             self.values.insert(name.to_owned(), val.clone());
             return Ok(val);
+        }
+        if self.pending.iter().any(|n| n.output.iter().any(|o| o == name)) {
+            self.flush()?;
+            return self.value(name);
         }
         let fact = self.fact(name)?;
         let Some(tensor) = &fact.value else {
@@ -351,6 +367,56 @@ impl<'i> Lowering<'i> {
                 op: node.op_type.clone(),
                 reason: "the engine has no operator for this form".into(),
             });
+            self.pending.push(node.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes one step for another executor of the nodes that wait for it.
+    fn flush(&mut self) -> Result<(), CompileError> {
+        let nodes = std::mem::take(&mut self.pending);
+        let own: HashSet<&String> = nodes.iter().flat_map(|n| &n.output).collect();
+        let read_elsewhere = |name: &String| {
+            let readers = self
+                .imported
+                .nodes
+                .iter()
+                .filter(|n| crate::foreign::free_names(std::slice::from_ref(*n)).contains(name));
+            self.imported.outputs.contains(name)
+                || readers.into_iter().any(|n| !n.output.iter().all(|o| own.contains(o)))
+        };
+        let outputs: Vec<String> =
+            nodes.iter().flat_map(|n| &n.output).filter(|n| !n.is_empty() && read_elsewhere(n)).cloned().collect();
+        let cut = crate::foreign::cut(&self.imported.model, &self.imported.facts, &nodes, &outputs)?;
+        crate::foreign::prepare(&cut.bytes).map_err(|e| e.at(&node_name(&nodes[0]), &nodes[0].op_type))?;
+        let mut inputs = Vec::new();
+        for name in &cut.inputs {
+            let val = self.value(name)?;
+            let val = self.logical(name, &val);
+            let mut id = self.graph.view(val.id, &val.shape);
+            if val.unsigned {
+                id = self.flip(name, id, DType::U8);
+            }
+            inputs.push(id);
+        }
+        let mut results = Vec::new();
+        for name in &outputs {
+            let fact = self.fact(name)?;
+            let unsigned = fact.dtype == DatumType::U8;
+            let stored = if unsigned { DType::U8 } else { dtype(fact.dtype)? };
+            results.push((name.clone(), self.graph.tensor(name, stored, &fact.shape), unsigned));
+        }
+        let Some((_, first, _)) = results.first() else { return Ok(()) };
+        let index = self.subgraphs.len() as u32;
+        let title = nodes.iter().map(node_name).collect::<Vec<_>>().join(" + ");
+        let step = self.graph.step(&title, Op::Foreign, &inputs, *first, &dunlin_package::op::Foreign { index });
+        step.outputs = results.iter().map(|(_, id, _)| *id).collect();
+        step.note = format!("tract: {}", nodes.iter().map(|n| n.op_type.as_str()).collect::<Vec<_>>().join(", "));
+        self.subgraphs.push(cut.bytes);
+        for (name, id, unsigned) in results {
+            let shape = self.graph.tensors[id].dims.clone();
+            let id = if unsigned { self.flip(&name, id, DType::I8) } else { id };
+            self.define(&name, id, &shape, unsigned);
         }
         Ok(())
     }

@@ -40,6 +40,6 @@ pub use block::Block;
 #[cfg(feature = "onnx")]
 pub mod onnx {
     pub use dunlin_compiler::{
-        CompileError, Compiled, ErrorKind, Golden, Missing, Options, Pins, compile, graph, memory,
+        CompileError, Compiled, ErrorKind, Executor, Golden, Missing, Options, Pins, compile, graph, memory,
     };
 }

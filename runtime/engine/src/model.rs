@@ -209,6 +209,14 @@ impl<'a, B: Backend> Model<'a, B> {
         Self::prove(plan, weights, ops, false)
     }
 
+    /// As [`from_parts`](Self::from_parts), and steps of another executor are allowed.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_parts_hybrid(plan: &'a [u8], weights: &'a [u8], ops: &'a [Operator<B>]) -> Result<Self, LoadError> {
+        Self::prove(plan, weights, ops, true)
+    }
+
     fn prove(plan: &'a [u8], weights: &'a [u8], ops: &'a [Operator<B>], hybrid: bool) -> Result<Self, LoadError> {
         let plan = Plan::read(plan).map_err(LoadError::Plan)?;
         for (index, tensor) in (0..).zip(plan.tensors()) {

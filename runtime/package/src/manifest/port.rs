@@ -8,6 +8,9 @@ use crate::DType;
 use crate::error::ManifestError;
 use crate::plan::MAX_RANK;
 
+/// Longest name, so that walking the ports takes bounded time.
+const MAX_NAME_LEN: usize = 255;
+
 /// An input or output of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Port<'a> {
@@ -97,7 +100,8 @@ impl<'a> Port<'a> {
         };
         let mut labels = self.labels();
         let counted = labels.by_ref().count() == usize::from(self.label_count);
-        past.iter().all(|&dim| dim == 1)
+        self.name.len() <= MAX_NAME_LEN
+            && past.iter().all(|&dim| dim == 1)
             && self.dims.iter().all(|&dim| dim != 0)
             && self.byte_len() <= i32::MAX as usize
             && self.scale.is_finite()
