@@ -37,9 +37,17 @@ pub(crate) struct Quant {
     pub(crate) zero_point: i32,
     /// Whether ONNX calls the integers uint8: then they are 128 more than ours.
     pub(crate) unsigned: bool,
+    /// Whether scale and zero point are written as scalars. ONNX Runtime keeps an Add or Mul in floats where one is a
+    /// list of one.
+    pub(crate) scalar: bool,
 }
 
 impl Quant {
+    /// Whether both mean the same by an integer.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        (self.scale, self.zero_point, self.unsigned) == (other.scale, other.zero_point, other.unsigned)
+    }
+
     /// What has to be added to our integers to get ONNX's.
     pub(crate) fn shift(&self) -> i32 {
         if self.unsigned { 128 } else { 0 }

@@ -26,12 +26,12 @@ impl Lowering<'_> {
     pub(super) fn quant(
         &self,
         scale: &str,
-        zero_point: Option<&str>,
+        zero_point_name: Option<&str>,
         unsigned: bool,
     ) -> Result<Option<Quant>, CompileError> {
         let Some(value) = self.constant(scale) else { return Ok(None) };
         let scales = elements::<f32>(&value)?;
-        let zero_points = match zero_point {
+        let zero_points = match zero_point_name {
             None => vec![0],
             Some(name) => match self.constant(name) {
                 Some(value) => elements::<i32>(&value)?,
@@ -44,7 +44,9 @@ impl Lowering<'_> {
         if !(-128..=127).contains(&zero_point) {
             return Err(CompileError::new(ErrorKind::Quantization, "the zero point is outside the type"));
         }
-        Ok(Some(Quant { scale: scale_value, zero_point, unsigned }))
+        let rank = |name: Option<&str>| name.and_then(|n| self.constant(n)).map_or(0, |t| t.rank());
+        let scalar = value.rank() == 0 && rank(zero_point_name) == 0;
+        Ok(Some(Quant { scale: scale_value, zero_point, unsigned, scalar }))
     }
 }
 
@@ -111,7 +113,7 @@ pub(super) fn quantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, C
     let (from, to) = (need(node, 0)?, output(node)?);
     let Some(quant) = l.linear_params(node)? else { return Ok(false) };
     if let Some((val, own)) = l.integers(from)? {
-        if own == quant {
+        if own.same(&quant) {
             l.set(to, val);
             return Ok(true);
         }

@@ -108,7 +108,9 @@ pub(super) fn max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
     let kernel = ints(node, "kernel_shape").unwrap_or_default();
     let kernel: Vec<usize> = kernel.iter().map(|&k| k as usize).collect();
     let target = match (l.quant_of(x_name), l.target(y_name)?) {
-        (Some(quant), Some(target)) if quant == target.quant && (target.lo, target.hi) == (-128, 127) => Some(target),
+        (Some(quant), Some(target)) if quant.same(&target.quant) && (target.lo, target.hi) == (-128, 127) => {
+            Some(target)
+        }
         _ => None,
     };
     let val = match &target {

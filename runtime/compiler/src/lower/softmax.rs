@@ -12,9 +12,9 @@ use crate::import::node_name;
 
 /// `exp` of every distance from the greatest, raised so that a row's sum stays within f32 (ONNX Runtime's table).
 fn table(x_scale: f32, row: usize) -> Vec<u8> {
-    let most = f64::from(f32::MAX / row as f32);
+    let most = f64::from((f32::MAX / row as f32).ln());
     let scale = f64::from(x_scale);
-    let shift = (most.ln() - 5.0).max(0.0) / scale;
+    let shift = (most - 5.0).max(0.0) / scale;
     (0..256).flat_map(|i| (((f64::from(i) - 255.0 + shift) * scale).exp() as f32).to_le_bytes()).collect()
 }
 

@@ -1,7 +1,7 @@
 //! `Softmax`: quantized softmax over the last axis, to the bits of ONNX Runtime's `QLinearSoftmax`.
 //!
 //! With `e(q) = table[q - max + 255]` and `sum` their f32 sum in order, a result is
-//! `round_half_even(e * factor / sum) + zero_point`, at most the type's greatest.
+//! `round_half_even(f64(e) * f64(factor) / f64(sum)) + zero_point`, within the type.
 
 use dunlin_kernels::Backend;
 use dunlin_package::DType;
@@ -40,16 +40,16 @@ fn try_run(view: &StepView<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let loan = memory.lend([view.input(0)?], view.output(0)?)?;
     let [x] = loan.inputs;
     let (x, y): (&[i8], &mut [i8]) = (cast(x)?, cast_mut(loan.output)?);
-    let (most, flip) = if p.unsigned == 1 { (255, 0x80) } else { (127, 0) };
+    let (least, most, flip) = if p.unsigned == 1 { (0, 255, 0x80) } else { (-128, 127, 0) };
     for (x, y) in x.chunks_exact(p.axis as usize).zip(y.chunks_exact_mut(p.axis as usize)) {
         let max = i32::from(*x.iter().max()?);
         // At most 255 below the greatest, so that the index is a byte.
         let exp = |q: i8| table.get((i32::from(q) - max + 255) as usize & 255).copied().unwrap_or(0.0);
         let sum = x.iter().fold(0.0f32, |sum, &q| sum + exp(q));
         for (y, &q) in y.iter_mut().zip(x) {
-            let value = libm::rintf(exp(q) * p.factor / sum);
-            let code = if value.is_finite() { value as i32 } else { 0 };
-            *y = (code.saturating_add(p.zero_point).min(most) as u8 ^ flip).cast_signed();
+            let value = libm::rint(f64::from(exp(q)) * f64::from(p.factor) / f64::from(sum));
+            let code = value as i32;
+            *y = (code.saturating_add(p.zero_point).clamp(least, most) as u8 ^ flip).cast_signed();
         }
     }
     Some(())

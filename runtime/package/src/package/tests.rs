@@ -228,10 +228,7 @@ fn manifests_are_refused_by_field() {
     assert_eq!(refused(|b| b.manifest.tolerance = f32::NAN), ManifestError::Tolerance);
     assert_eq!(refused(|b| b.manifest.tolerance = -1.0), ManifestError::Tolerance);
     assert_eq!(refused(|b| b.manifest.inputs[0].dims = vec![0]), ManifestError::Input { index: 0 });
-    assert_eq!(
-        refused(|b| b.manifest.inputs[0].name = "x".repeat(256)),
-        ManifestError::Input { index: 0 }
-    );
+    assert_eq!(refused(|b| b.manifest.inputs[0].name = "x".repeat(256)), ManifestError::Input { index: 0 });
     assert_eq!(refused(|b| b.manifest.outputs[0].dims = vec![u32::MAX; 6]), ManifestError::Output { index: 0 });
     assert_eq!(refused(|b| b.manifest.outputs[0].scale = f32::INFINITY), ManifestError::Output { index: 0 });
     assert_eq!(refused(|b| b.manifest.inputs = vec![b.manifest.inputs[0].clone(); 65]), ManifestError::TooManyPorts);
