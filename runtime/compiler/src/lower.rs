@@ -11,10 +11,14 @@ mod attributes;
 mod conv;
 mod layout;
 mod linear;
+mod normalization;
+mod parts;
 mod pool;
+mod resize;
 mod shape;
 mod softmax;
 mod table;
+mod transposed;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -83,6 +87,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Whether no activation narrows the result.
+    pub(crate) fn whole(&self) -> bool {
+        (self.lo, self.hi) == (-128, 127)
+    }
+
     /// The range to store.
     pub(crate) fn range(&self) -> dunlin_package::op::Range {
         dunlin_package::op::Range { zero_point: self.quant.zero_point, lo: self.lo, hi: self.hi }
@@ -357,16 +366,33 @@ impl<'i> Lowering<'i> {
             "Gemm" => conv::gemm(self, node)?,
             "MatMul" => conv::mat_mul(self, node)?,
             "QGemm" => conv::qgemm(self, node)?,
-            "Add" | "Mul" => arithmetic::qdq(self, node)?,
+            "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" | "Pow" | "PRelu" | "Sum" => arithmetic::binary(self, node)?,
             "QLinearAdd" | "QLinearMul" => arithmetic::qlinear(self, node)?,
-            "GlobalAveragePool" | "ReduceMean" => pool::mean(self, node)?,
+            "QLinearSigmoid" | "QLinearLeakyRelu" => table::qlinear(self, node)?,
+            "QLinearMatMul" => conv::qlinear_mat_mul(self, node)?,
+            "ConvTranspose" => transposed::conv_transpose(self, node)?,
+            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
+                pool::reduce(self, node)?
+            }
             "QLinearGlobalAveragePool" => pool::qlinear_global(self, node)?,
+            "AveragePool" => pool::average(self, node)?,
+            "QLinearAveragePool" => pool::qlinear_average(self, node)?,
             "MaxPool" => pool::max(self, node)?,
-            "Softmax" => softmax::softmax(self, node)?,
+            "Softmax" | "LogSoftmax" => softmax::softmax(self, node)?,
             "QLinearSoftmax" => softmax::qlinear(self, node)?,
             "Identity" | "Dropout" => shape::identity(self, node)?,
             "Transpose" => shape::transpose(self, node)?,
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => shape::reshape(self, node)?,
+            "Concat" => parts::concat(self, node)?,
+            "QLinearConcat" => parts::qlinear_concat(self, node)?,
+            "Slice" => parts::slice(self, node)?,
+            "Split" => parts::split(self, node)?,
+            "Pad" => parts::pad(self, node)?,
+            "Gather" => parts::gather(self, node)?,
+            "DepthToSpace" | "SpaceToDepth" => parts::depth_to_space(self, node)?,
+            "Resize" | "Upsample" => resize::resize(self, node)?,
+            "ArgMax" | "ArgMin" => parts::arg_max(self, node)?,
+            "BatchNormalization" => normalization::batch(self, node)?,
             _ => table::unary(self, node)?,
         };
         if !done {

@@ -12,6 +12,8 @@
 pub mod add;
 mod arithmetic;
 pub mod average_pool;
+pub mod binary;
+mod broadcast;
 pub mod conv;
 pub mod copy;
 pub mod dequantize;
@@ -22,6 +24,7 @@ pub mod quantize;
 pub mod reduce;
 pub mod softmax;
 pub mod transpose;
+pub mod unary;
 
 use dunlin_kernels::{Backend, Requant};
 use dunlin_package::op::{Op, Range, Window};
@@ -69,7 +72,9 @@ impl<B: Backend> List<B> {
         conv::operator(),
         add::operator(),
         mul::operator(),
+        binary::operator(),
         map::operator(),
+        unary::operator(),
         max_pool::operator(),
         average_pool::operator(),
         reduce::operator(),

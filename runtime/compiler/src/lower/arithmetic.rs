@@ -3,6 +3,7 @@
 use dunlin_package::DType;
 use dunlin_package::op::{Arithmetic, Binary, BinaryKind, Op, Range};
 use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::DatumType;
 
 use super::attributes::{need, output};
 use super::conv::qlinear_ends;
@@ -49,19 +50,59 @@ fn shifted(target: &Target) -> Range {
     Range { zero_point: -target.quant.shift(), ..target.range() }
 }
 
-/// `Add` and `Mul`, between DequantizeLinear and QuantizeLinear or on floats.
-pub(super) fn qdq(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+/// The engine's function of two floats for a node.
+fn binary_kind(op: &str) -> Option<BinaryKind> {
+    Some(match op {
+        "Add" | "Sum" => BinaryKind::Add,
+        "Sub" => BinaryKind::Sub,
+        "Mul" => BinaryKind::Mul,
+        "Div" => BinaryKind::Div,
+        "Max" => BinaryKind::Max,
+        "Min" => BinaryKind::Min,
+        "Pow" => BinaryKind::Pow,
+        "PRelu" => BinaryKind::PRelu,
+        _ => return None,
+    })
+}
+
+/// Arithmetic of two values: on integers where ONNX Runtime has a kernel for them, as a table where one of them is one
+/// constant, on floats otherwise.
+pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let Some(kind) = binary_kind(&node.op_type) else { return Ok(false) };
+    if node.input.len() != 2 {
+        return Ok(false);
+    }
     let (a, b, y) = (need(node, 0)?, need(node, 1)?, output(node)?);
-    if let (Some(a_quant), Some(b_quant), Some(target)) = (l.quant_of(a), l.quant_of(b), l.target(y)?) {
-        if a_quant.unsigned == b_quant.unsigned && a_quant.unsigned == target.quant.unsigned {
-            let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else { return Ok(false) };
-            return integer(l, node, (a_val, a_quant), (b_val, b_quant), &target);
+    if l.fact(y)?.dtype != DatumType::F32 {
+        return Ok(false);
+    }
+    let target = l.target(y)?;
+    if let (BinaryKind::Add | BinaryKind::Mul, Some(target)) = (kind, &target) {
+        if let (Some(a_quant), Some(b_quant)) = (l.quant_of(a), l.quant_of(b)) {
+            let quants = [&a_quant, &b_quant, &target.quant];
+            let kernel = quants.iter().all(|q| q.scalar && q.unsigned == a_quant.unsigned) && target.whole();
+            if kernel {
+                let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else { return Ok(false) };
+                return integer(l, node, (a_val, a_quant), (b_val, b_quant), target);
+            }
         }
     }
-    let kind = match node.op_type.as_str() {
-        "Add" => BinaryKind::Add,
-        _ => BinaryKind::Mul,
-    };
+    if let Some(target) = &target {
+        for (x, constant, swapped) in [(a, b, false), (b, a, true)] {
+            let one = l.float_constant(constant)?.filter(|(values, _)| values.len() == 1);
+            let (Some((values, _)), Some(quant)) = (one, l.quant_of(x)) else { continue };
+            if l.fact(x)?.shape != l.fact(y)?.shape {
+                continue;
+            }
+            let Some((val, _)) = l.integers(x)? else { continue };
+            let c = values[0];
+            let f = |v: f32| {
+                let (p, q) = if swapped { (c, v) } else { (v, c) };
+                dunlin_engine::ops::binary::apply(kind, p, q)
+            };
+            return super::table::apply(l, node, &val, &quant, target, f);
+        }
+    }
     float(l, node, kind)
 }
 
@@ -132,7 +173,7 @@ impl Lowering<'_> {
 pub(super) fn float(l: &mut Lowering<'_>, node: &NodeProto, kind: BinaryKind) -> Result<bool, CompileError> {
     let y_name = output(node)?;
     let y_fact = l.fact(y_name)?;
-    if y_fact.dtype != tract_onnx::prelude::DatumType::F32 || y_fact.shape.len() > 6 {
+    if y_fact.dtype != DatumType::F32 || y_fact.shape.len() > 6 {
         return Ok(false);
     }
     let y_shape = y_fact.shape.clone();

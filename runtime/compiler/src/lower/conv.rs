@@ -8,7 +8,7 @@ use tract_onnx::prelude::DatumType;
 use super::attributes::{axis, input, int, ints, need, output, text};
 use super::layout::{channels_last, map_dims};
 use super::linear::check_scale;
-use super::{Lowering, Quant, Target, Val, elements};
+use super::{Lowering, Quant, Target, elements};
 use crate::error::{CompileError, ErrorKind};
 use crate::graph::Id;
 
@@ -97,6 +97,16 @@ impl Lowering<'_> {
         if let Some(node) = self.producer(name).filter(|p| p.op_type == "DequantizeLinear") {
             let Some(codes) = self.constant(need(node, 0)?) else { return Ok(None) };
             if codes.datum_type() != DatumType::I32 {
+                return Ok(None);
+            }
+            // ONNX Runtime takes the integers as they are where their scale is the accumulator's, about.
+            let Some(own) = self.constant(need(node, 1)?) else { return Ok(None) };
+            let own = elements::<f32>(&own)?;
+            let near = |c: usize| {
+                let scale = x.scale * scales[c.min(scales.len() - 1)];
+                (own[c.min(own.len() - 1)] - scale).abs() <= 1e-6 + 0.01 * scale.abs()
+            };
+            if own.is_empty() || !(0..own.len().max(scales.len())).all(near) {
                 return Ok(None);
             }
             return Ok(spread(elements::<i32>(&codes)?));
@@ -300,10 +310,7 @@ fn conv_float(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileErr
     let groups = int(node, "group").unwrap_or(1) as u32;
     let name = crate::import::node_name(node);
     let y = conv_float_step(l, &name, y_name, x, (&values, dims), &bias, (window, groups), map_dims(&y_shape));
-    let perm = channels_last(y_shape.len());
-    let dims: Vec<usize> = perm.iter().map(|&a| y_shape[a]).collect();
-    let id = l.graph.view(y, &dims);
-    l.set(y_name, Val { id, shape: y_shape, perm, unsigned: false });
+    l.set_map(y_name, y, &y_shape, false);
     Ok(true)
 }
 
@@ -460,6 +467,17 @@ fn times_constant(
     let y = l.graph.view(y, &y_shape);
     l.define(y_name, y, &y_shape, false);
     Ok(true)
+}
+
+/// `QLinearMatMul` by constant weights: a, its scale and zero point, b, its scale and zero point, y's.
+pub(super) fn qlinear_mat_mul(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
+    if l.fact(need(node, 3)?)?.shape.len() != 2 || l.fact(need(node, 0)?)?.shape.len() < 2 {
+        return Ok(false);
+    }
+    let Some(stored) = l.stored(need(node, 3)?, need(node, 4)?, input(node, 5), 1)? else { return Ok(false) };
+    let bias = vec![0; stored.shape[1]];
+    product(l, node, need(node, 0)?, &x_quant, stored, false, &bias, &target)
 }
 
 /// `QGemm`: a, its scale and zero point, b, its scale and zero point, bias, y's scale and zero point.

@@ -69,6 +69,16 @@ impl Lowering<'_> {
     }
 }
 
+impl Lowering<'_> {
+    /// Says that a value lies in a feature map.
+    pub(super) fn set_map(&mut self, name: &str, id: Id, shape: &[usize], unsigned: bool) {
+        let perm = channels_last(shape.len());
+        let dims: Vec<usize> = perm.iter().map(|&a| shape[a]).collect();
+        let id = self.graph.view(id, &dims);
+        self.set(name, Val { id, shape: shape.to_vec(), perm, unsigned });
+    }
+}
+
 /// Batch, height, width and channels of a value in ONNX's order.
 pub(super) fn map_dims(shape: &[usize]) -> [usize; 4] {
     match *shape {

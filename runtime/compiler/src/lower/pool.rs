@@ -1,7 +1,8 @@
 //! Means and maxima.
 
-use dunlin_package::op::{MaxPool, Op, Reduce, ReduceKind};
+use dunlin_package::op::{AveragePool, MaxPool, Op, Reduce, ReduceKind};
 use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::DatumType;
 
 use super::attributes::{axis, int, ints, need, output};
 use super::conv::{finish_map, qlinear_ends, window};
@@ -10,21 +11,77 @@ use super::{Lowering, Quant, Target, Val, elements};
 use crate::error::CompileError;
 use crate::import::node_name;
 
-/// `GlobalAveragePool` and `ReduceMean` over the axes between batch and channel.
-pub(super) fn mean(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+/// Reductions over neighbouring axes. The mean over all of a feature map's places has an integer kernel.
+pub(super) fn reduce(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (x, y) = (need(node, 0)?, output(node)?);
     let shape = l.fact(x)?.shape.clone();
-    let axes = match node.op_type.as_str() {
-        "GlobalAveragePool" => (2..shape.len()).collect(),
-        _ => reduced_axes(l, node, shape.len())?,
+    let (kind, global) = match node.op_type.as_str() {
+        "GlobalAveragePool" => (ReduceKind::Mean, true),
+        "GlobalMaxPool" => (ReduceKind::Max, true),
+        "ReduceMean" => (ReduceKind::Mean, false),
+        "ReduceSum" => (ReduceKind::Sum, false),
+        "ReduceMax" => (ReduceKind::Max, false),
+        _ => (ReduceKind::Min, false),
     };
-    let spatial: Vec<usize> = (2..shape.len()).collect();
-    if shape.len() < 3 || axes != spatial {
+    let axes: Vec<usize> = if global { (2..shape.len()).collect() } else { reduced_axes(l, node, shape.len())? };
+    let run = axes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    if axes.is_empty() || !run || shape.contains(&0) {
         return Ok(false);
     }
-    let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) else { return float_mean(l, node, &shape) };
-    let Some((val, _)) = l.integers(x)? else { return Ok(false) };
-    integer_mean(l, node, &val, &quant, &target)
+    if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
+        let keeps = matches!(kind, ReduceKind::Max | ReduceKind::Min) && quant.same(&target.quant) && target.whole();
+        if global && kind == ReduceKind::Mean && quant.unsigned == target.quant.unsigned {
+            let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+            return integer_mean(l, node, &val, &quant, &target);
+        }
+        if keeps {
+            let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+            let y_id = reduce_step(l, node, &val, kind, &axes)?;
+            let y_shape = l.fact(y)?.shape.clone();
+            let perm: Vec<usize> = (0..y_shape.len()).collect();
+            l.finish(&target, y_id, &y_shape, &perm);
+            return Ok(true);
+        }
+    }
+    let fact = l.fact(y)?;
+    if !matches!(fact.dtype, DatumType::F32 | DatumType::I8 | DatumType::U8)
+        || (fact.dtype != DatumType::F32 && !matches!(kind, ReduceKind::Max | ReduceKind::Min))
+    {
+        return Ok(false);
+    }
+    let val = l.value(x)?;
+    let id = reduce_step(l, node, &val, kind, &axes)?;
+    let y_shape = l.fact(y)?.shape.clone();
+    l.define(y, id, &y_shape, val.unsigned);
+    Ok(true)
+}
+
+/// A reduction that keeps the type; the result lies in ONNX's order.
+fn reduce_step(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    val: &Val,
+    kind: ReduceKind,
+    axes: &[usize],
+) -> Result<crate::graph::Id, CompileError> {
+    let name = node_name(node);
+    let rank = val.shape.len();
+    let spatial = rank > 2 && axes.iter().copied().eq(2..rank);
+    // Over all places, channels last is the better order, and often there already.
+    let (arranged, outer, inner) = if spatial {
+        (l.arranged(&name, val, &channels_last(rank)), val.shape[0], val.shape[1])
+    } else {
+        let (first, last) = (axes[0], axes[axes.len() - 1]);
+        (l.logical(&name, val), val.shape[..first].iter().product(), val.shape[last + 1..].iter().product())
+    };
+    let y_shape = l.fact(output(node)?)?.shape.clone();
+    let dtype = l.graph.tensors[arranged.id].dtype;
+    let y = l.graph.tensor(output(node)?, dtype, &y_shape);
+    let count: usize = axes.iter().map(|&a| val.shape[a]).product();
+    let params =
+        Reduce { kind: kind as u32, outer: outer as u32, axis: count as u32, inner: inner as u32, ..Reduce::default() };
+    l.graph.step(&name, Op::Reduce, &[arranged.id], y, &params);
+    Ok(y)
 }
 
 /// `QLinearGlobalAveragePool`: x, its scale and zero point, y's scale and zero point.
@@ -79,22 +136,77 @@ fn integer_mean(
     Ok(true)
 }
 
-fn float_mean(l: &mut Lowering<'_>, node: &NodeProto, shape: &[usize]) -> Result<bool, CompileError> {
-    let (name, y_name) = (node_name(node), output(node)?);
+/// `AveragePool` between DequantizeLinear and QuantizeLinear, or on floats.
+pub(super) fn average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let (x, y) = (need(node, 0)?, output(node)?);
+    if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
+        if quant.unsigned == target.quant.unsigned {
+            let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+            return integer_average(l, node, &val, &quant, &target);
+        }
+    }
+    let val = l.value(x)?;
+    let y_shape = l.fact(y)?.shape.clone();
+    let Some(params) = average_params(node, &val, &y_shape)? else { return Ok(false) };
+    let (map, _) = l.feature_map(y, &val)?;
+    let id = l.graph.tensor(y, dunlin_package::DType::F32, &map_dims(&y_shape));
+    l.graph.step(&node_name(node), Op::AveragePool, &[map], id, &params);
+    l.set_map(y, id, &y_shape, false);
+    Ok(true)
+}
+
+/// `QLinearAveragePool`: x, its scale and zero point, y's scale and zero point.
+pub(super) fn qlinear_average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    if int(node, "channels_last").unwrap_or(0) != 0 {
+        return Ok(false);
+    }
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return Ok(false) };
     let val = l.value(need(node, 0)?)?;
-    let arranged = l.arranged(&name, &val, &channels_last(shape.len()));
-    let y_shape = l.fact(y_name)?.shape.clone();
-    let y = l.graph.tensor(y_name, dunlin_package::DType::F32, &[shape[0], 1, 1, shape[1]]);
-    let params = Reduce {
-        kind: ReduceKind::Mean as u32,
-        outer: shape[0] as u32,
-        axis: shape[2..].iter().product::<usize>() as u32,
-        inner: shape[1] as u32,
-        ..Reduce::default()
+    l.describe(val.id, &quant);
+    integer_average(l, node, &val, &quant, &target)
+}
+
+/// Window and divisor; `None` for what the engine does not do.
+fn average_params(node: &NodeProto, val: &Val, y_shape: &[usize]) -> Result<Option<AveragePool>, CompileError> {
+    let kernel = ints(node, "kernel_shape").unwrap_or_default();
+    let kernel: Vec<usize> = kernel.iter().map(|&k| k as usize).collect();
+    let count_border = int(node, "count_include_pad").unwrap_or(0);
+    // A window that hangs over the far border counts differently there.
+    if int(node, "ceil_mode").unwrap_or(0) == 1 && count_border == 1 {
+        return Ok(None);
+    }
+    let window = window(node, &kernel, &val.shape, y_shape)?;
+    Ok(window.map(|window| AveragePool { window, count_border: count_border as u32, ..AveragePool::default() }))
+}
+
+fn integer_average(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    val: &Val,
+    quant: &Quant,
+    target: &Target,
+) -> Result<bool, CompileError> {
+    let y_shape = l.fact(output(node)?)?.shape.clone();
+    let Some(params) = average_params(node, val, &y_shape)? else { return Ok(false) };
+    let window = &params.window;
+    let all = |axis: usize, size: usize| window.kernel[axis] as usize == size;
+    let [_, h, w, _] = map_dims(&val.shape);
+    if window.pad == [0; 4] && all(0, h) && all(1, w) {
+        return integer_mean(l, node, val, quant, target);
+    }
+    let shift = target.quant.shift();
+    let params = AveragePool {
+        x_zero_point: quant.zero_point,
+        x_scale: quant.scale,
+        y_scale: target.quant.scale,
+        offset: (target.quant.zero_point + shift) as f32,
+        range: dunlin_package::op::Range { zero_point: -shift, ..target.range() },
+        ..params
     };
-    l.graph.step(&name, Op::Reduce, &[arranged.id], y, &params);
-    let y = l.graph.view(y, &y_shape);
-    l.define(y_name, y, &y_shape, false);
+    let (x, _) = l.feature_map(&target.name, val)?;
+    let y = l.graph.tensor(&target.name, dunlin_package::DType::I8, &map_dims(&y_shape));
+    l.graph.step(&node_name(node), Op::AveragePool, &[x], y, &params);
+    finish_map(l, target, y, &y_shape);
     Ok(true)
 }
 
@@ -125,12 +237,7 @@ pub(super) fn max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
     l.graph.step(&node_name(node), Op::MaxPool, &[x], y, &MaxPool { window });
     match target {
         Some(target) => finish_map(l, &target, y, &y_shape),
-        None => {
-            let perm = channels_last(y_shape.len());
-            let dims: Vec<usize> = perm.iter().map(|&a| y_shape[a]).collect();
-            let id = l.graph.view(y, &dims);
-            l.set(y_name, Val { id, shape: y_shape, perm, unsigned: val.unsigned });
-        }
+        None => l.set_map(y_name, y, &y_shape, val.unsigned),
     }
     Ok(true)
 }

@@ -9,7 +9,7 @@ use crate::import::node_name;
 
 impl Lowering<'_> {
     /// Applies a change of shape or order to a value, to its integers where those are what is known of it.
-    fn moved(
+    pub(super) fn moved(
         &mut self,
         node: &NodeProto,
         change: impl Fn(&mut Self, &Val) -> Result<Val, CompileError>,

@@ -21,7 +21,8 @@ fn table(x_scale: f32, row: usize) -> Vec<u8> {
 /// `Softmax` between DequantizeLinear and QuantizeLinear, or on floats.
 pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (x, y) = (need(node, 0)?, output(node)?);
-    if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
+    let log = node.op_type == "LogSoftmax";
+    if let (false, Some(quant), Some(target)) = (log, l.quant_of(x), l.target(y)?) {
         let Some((val, _)) = l.integers(x)? else { return Ok(false) };
         return quantized(l, node, &val, &quant, &target);
     }
@@ -30,7 +31,7 @@ pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
     let val = l.logical(&name, &val);
     let (outer, row, inner) = rows(l, node, &val.shape)?;
     let id = l.graph.tensor(y, DType::F32, &val.shape);
-    let params = SoftmaxFloat { log: 0, outer: outer as u32, axis: row as u32, inner: inner as u32 };
+    let params = SoftmaxFloat { log: u32::from(log), outer: outer as u32, axis: row as u32, inner: inner as u32 };
     l.graph.step(&name, Op::SoftmaxFloat, &[val.id], id, &params);
     l.define(y, id, &val.shape, false);
     Ok(true)
@@ -65,7 +66,7 @@ fn quantized(
     let name = node_name(node);
     let val = l.logical(&name, val);
     let (_, row, inner) = rows(l, node, &val.shape)?;
-    if inner != 1 || (target.lo, target.hi) != (-128, 127) {
+    if inner != 1 || !target.whole() || quant.unsigned != target.quant.unsigned {
         return Ok(false);
     }
     let table = l.graph.constant("softmax", DType::F32, &[256], table(quant.scale, row));

@@ -5,7 +5,7 @@ use dunlin_package::op::{Op, Unary, UnaryKind};
 use tract_onnx::pb::NodeProto;
 
 use super::attributes::{clip_bounds, float, need, output, text};
-use super::{Lowering, Quant, Val};
+use super::{Lowering, Quant, Target, Val};
 use crate::error::CompileError;
 use crate::import::node_name;
 
@@ -18,6 +18,34 @@ pub(super) fn table(from: Quant, to: Quant, f: impl Fn(f32) -> f32) -> Vec<u8> {
             (code.saturating_add(to.zero_point).clamp(-128, 127) as i8).cast_unsigned()
         })
         .collect()
+}
+
+/// A function of one element on integers, its fused activation in the table too.
+pub(super) fn apply(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    val: &Val,
+    quant: &Quant,
+    target: &Target,
+    f: impl Fn(f32) -> f32,
+) -> Result<bool, CompileError> {
+    let bounded = |b: u8| i32::from(b.cast_signed()).clamp(target.lo, target.hi) as u8;
+    let table = table(*quant, target.quant, f).into_iter().map(bounded).collect();
+    let id = l.table_step(&node_name(node), val, table, &node.op_type);
+    l.finish(target, id, &val.shape, &val.perm);
+    Ok(true)
+}
+
+/// `QLinearSigmoid` and `QLinearLeakyRelu`: x, its scale and zero point, y's scale and zero point.
+pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let Some((quant, target)) = super::conv::qlinear_ends(l, node, 0, 3)? else { return Ok(false) };
+    let params = match node.op_type.as_str() {
+        "QLinearSigmoid" => Unary { kind: UnaryKind::Sigmoid as u32, ..Unary::default() },
+        _ => Unary { kind: UnaryKind::LeakyRelu as u32, alpha: float(node, "alpha").unwrap_or(0.01), beta: 0.0 },
+    };
+    let val = l.value(need(node, 0)?)?;
+    l.describe(val.id, &quant);
+    apply(l, node, &val, &quant, &target, |x| dunlin_engine::ops::unary::apply(&params, x))
 }
 
 /// The engine's function of a node, with its parameters.
@@ -72,17 +100,7 @@ pub(super) fn unary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     let name = node_name(node);
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
         let Some((val, _)) = l.integers(x)? else { return Ok(false) };
-        let f = |x: f32| {
-            let _ = &params;
-            x
-        };
-        let table = table(quant, target.quant, f)
-            .into_iter()
-            .map(|b| i32::from(b.cast_signed()).clamp(target.lo, target.hi) as i8 as u8)
-            .collect();
-        let id = l.table_step(&name, &val, table, &node.op_type);
-        l.finish(&target, id, &val.shape, &val.perm);
-        return Ok(true);
+        return apply(l, node, &val, &quant, &target, |x| dunlin_engine::ops::unary::apply(&params, x));
     }
     let val = l.value(x)?;
     let dims = l.graph.tensors[val.id].dims.clone();

@@ -2,9 +2,9 @@
 
 use dunlin_package::DType;
 use dunlin_package::op::Arithmetic;
-use dunlin_package::plan::{MAX_RANK, Tensor};
 
 use super::bounds;
+use super::broadcast::{broadcasts, repeats, row, rows};
 use crate::memory::{Memory, cast, cast_mut};
 use crate::model::{Fault, StepView};
 
@@ -24,31 +24,7 @@ pub(crate) fn check(view: &StepView<'_>) -> Result<(), Fault> {
     }
     let p: Arithmetic = view.need_params()?;
     bounds(&p.range)?;
-    if !broadcasts(&a, &y)
-        || !broadcasts(&b, &y)
-        || (0..MAX_RANK).any(|i| extent(&y, i) != extent(&a, i).max(extent(&b, i)))
-    {
-        return Err(Fault::Shape);
-    }
-    Ok(())
-}
-
-/// Extent of axis `i` counted from the last.
-fn extent(tensor: &Tensor, i: usize) -> u32 {
-    tensor.shape().iter().rev().nth(i).copied().unwrap_or(1)
-}
-
-fn broadcasts(part: &Tensor, whole: &Tensor) -> bool {
-    part.rank <= whole.rank && (0..MAX_RANK).all(|i| extent(part, i) == 1 || extent(part, i) == extent(whole, i))
-}
-
-/// Whether `part` is `whole`'s last axes, after ones: then it repeats.
-fn repeats(part: &Tensor, whole: &Tensor) -> bool {
-    let mut ones = false;
-    (0..MAX_RANK).all(|i| {
-        ones |= extent(part, i) != extent(whole, i);
-        !ones || extent(part, i) == 1
-    })
+    if broadcasts(&a, &b, &y) { Ok(()) } else { Err(Fault::Shape) }
 }
 
 /// Runs over the whole when the second repeats, and row by row otherwise.
@@ -66,10 +42,9 @@ pub(crate) fn run(
         if repeats(&b, &y) {
             (kernels.same)(y_data, b_data);
         } else {
-            rows(&b, &y, |from, to, len, b_len| {
-                if let (Some(y), Some(b)) = (y_data.get_mut(to..to + len), b_data.get(from..from + b_len)) {
-                    (kernels.same)(y, b);
-                }
+            rows(&y, |at, len| {
+                (kernels.same)(y_data.get_mut(at..at + len)?, row(&b, &y, at, b_data)?);
+                Some(())
             });
         }
         return Some(());
@@ -82,48 +57,14 @@ pub(crate) fn run(
         return Some(());
     }
     // Spread `a` over the result, then work in place.
-    let mut at = 0;
-    let len = extent(&y, 0) as usize;
-    let wide = extent(&a, 0) as usize;
-    while at < y.len() {
-        let from = offset(&a, &y, at);
+    rows(&y, |at, len| {
         let to = y_data.get_mut(at..at + len)?;
-        match a_data.get(from..from + wide)? {
+        match row(&a, &y, at, a_data)? {
             [one] => to.fill(*one),
             all => to.copy_from_slice(all),
         }
-        at += len;
-    }
-    rows(&b, &y, |from, to, len, b_len| {
-        if let (Some(y), Some(b)) = (y_data.get_mut(to..to + len), b_data.get(from..from + b_len)) {
-            (kernels.same)(y, b);
-        }
+        (kernels.same)(to, row(&b, &y, at, b_data)?);
+        Some(())
     });
     Some(())
-}
-
-/// Calls `each(offset in part, offset in whole, row length, part's row length)` for every row of `whole`.
-fn rows(part: &Tensor, whole: &Tensor, mut each: impl FnMut(usize, usize, usize, usize)) {
-    let len = extent(whole, 0) as usize;
-    let part_len = extent(part, 0) as usize;
-    let mut at = 0;
-    while len > 0 && at < whole.len() {
-        each(offset(part, whole, at), at, len, part_len);
-        at += len;
-    }
-}
-
-/// Where in `part` the element lies that belongs to element `at` of `whole`.
-fn offset(part: &Tensor, whole: &Tensor, mut at: usize) -> usize {
-    let (mut offset, mut stride) = (0, 1);
-    for i in 0..MAX_RANK {
-        let (size, own) = (extent(whole, i) as usize, extent(part, i) as usize);
-        let index = at.checked_rem(size).unwrap_or(0);
-        at = at.checked_div(size).unwrap_or(0);
-        if own > 1 {
-            offset += index * stride;
-        }
-        stride *= own;
-    }
-    offset
 }
