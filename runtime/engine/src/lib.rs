@@ -12,6 +12,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+#[cfg(test)]
+extern crate std;
+
 mod memory;
 mod model;
 pub mod ops;

@@ -10,19 +10,32 @@
 //! ```
 
 pub mod add;
+pub mod arg_max;
 mod arithmetic;
 pub mod average_pool;
 pub mod binary;
 mod broadcast;
+pub mod concat;
 pub mod conv;
+pub mod conv_float;
+pub mod conv_transpose;
+pub mod conv_transpose_float;
 pub mod copy;
 pub mod dequantize;
+pub mod gather;
 pub mod map;
+pub mod mat_mul;
+pub mod mat_mul_float;
 pub mod max_pool;
 pub mod mul;
+pub mod pad;
 pub mod quantize;
 pub mod reduce;
+pub mod resize;
+pub mod slice;
 pub mod softmax;
+pub mod softmax_float;
+mod strided;
 pub mod transpose;
 pub mod unary;
 
@@ -70,6 +83,11 @@ struct List<B>(core::marker::PhantomData<B>);
 impl<B: Backend> List<B> {
     const ALL: &'static [Operator<B>] = &[
         conv::operator(),
+        conv_float::operator(),
+        conv_transpose::operator(),
+        conv_transpose_float::operator(),
+        mat_mul::operator(),
+        mat_mul_float::operator(),
         add::operator(),
         mul::operator(),
         binary::operator(),
@@ -79,7 +97,14 @@ impl<B: Backend> List<B> {
         average_pool::operator(),
         reduce::operator(),
         softmax::operator(),
+        softmax_float::operator(),
+        concat::operator(),
+        slice::operator(),
+        pad::operator(),
+        gather::operator(),
         transpose::operator(),
+        resize::operator(),
+        arg_max::operator(),
         quantize::operator(),
         dequantize::operator(),
         copy::operator(),
@@ -119,4 +144,11 @@ pub(crate) fn map_dims(tensor: &dunlin_package::plan::Tensor) -> Result<[usize; 
         &[n, h, w, c] => Ok([n, h, w, c].map(|d| d as usize)),
         _ => Err(Fault::Shape),
     }
+}
+
+/// Elements before, on and after an axis, when they are those of `len` and none is 0.
+pub(crate) fn parts(sizes: [u32; 3], len: usize) -> Result<[usize; 3], Fault> {
+    let [outer, axis, inner] = sizes.map(|s| s as usize);
+    let whole = outer.checked_mul(axis).and_then(|n| n.checked_mul(inner));
+    if len > 0 && whole == Some(len) { Ok([outer, axis, inner]) } else { Err(Fault::Shape) }
 }

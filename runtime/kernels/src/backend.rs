@@ -199,4 +199,10 @@ pub trait Backend: Copy + Send + Sync + 'static {
     ) {
         scalar::gemm::gemm_f32(a, lda, m, weights.canonical, n, k, bias, out, ldc);
     }
+
+    /// `y[i] = alpha * x[i] + y[i]`, rounded once (a fused multiply-add); equal lengths.
+    #[inline]
+    fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]) {
+        scalar::elementwise::axpy_f32(alpha, x, y);
+    }
 }

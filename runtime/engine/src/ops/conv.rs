@@ -15,7 +15,7 @@ use crate::memory::{Memory, cast, cast_mut};
 use crate::model::{Fault, StepView};
 
 /// Bytes of gathered rows to aim for: within a first-level cache, beside the weights.
-const BLOCK_BYTES: usize = 16 * 1024;
+pub(crate) const BLOCK_BYTES: usize = 16 * 1024;
 
 /// The operator.
 #[must_use]
@@ -42,15 +42,23 @@ fn check(view: &StepView<'_>) -> Result<(), Fault> {
     if (n, oh, ow) != (yn, size(0, h), size(1, wd)) || wo != o || [kh, kw] != kernel || wc != c / groups {
         return Err(Fault::Shape);
     }
-    if !(-128..=127).contains(&p.x_zero_point) || kh * kw * wc == 0 {
+    if kh * kw * wc == 0 {
+        return Err(Fault::Shape);
+    }
+    check_constants(view, &p, y.dtype, o)
+}
+
+/// Weights, bias and scales are constant, the zero point is a byte.
+pub(crate) fn check_constants(view: &StepView<'_>, p: &Conv, y: DType, channels: usize) -> Result<(), Fault> {
+    if !(-128..=127).contains(&p.x_zero_point) {
         return Err(Fault::Params);
     }
     view.constant(1).ok_or(Fault::NotConstant)?;
-    view.need_constant(2, DType::I32, &[o])?;
-    if y.dtype != DType::I32 {
-        view.need_constant(3, DType::F32, &[1, o])?;
+    view.need_constant(2, DType::I32, &[channels])?;
+    if y != DType::I32 {
+        view.need_constant(3, DType::F32, &[1, channels])?;
     }
-    if y.dtype == DType::I8 {
+    if y == DType::I8 {
         bounds(&p.range)?;
     }
     Ok(())
@@ -68,10 +76,10 @@ enum Way {
 
 /// A product of matrices for each group: `m` rows of `k`, `n` columns.
 #[derive(Clone, Copy)]
-struct Product {
-    m: usize,
-    n: usize,
-    k: usize,
+pub(crate) struct Product {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
 }
 
 struct Shape {
@@ -125,7 +133,7 @@ fn scratch<B: Backend>(view: &StepView<'_>, backend: B) -> usize {
 }
 
 /// Bytes of one group's repacked weights.
-fn packed_group<B: Backend>(product: Product, backend: B) -> usize {
+pub(crate) fn packed_group<B: Backend>(product: Product, backend: B) -> usize {
     backend.gemm_packed_len(product.n, product.k).next_multiple_of(64)
 }
 
@@ -141,34 +149,37 @@ fn pack<B: Backend>(view: &StepView<'_>, backend: B, to: &mut [u8]) {
     let (Some(shape), Some(w)) = (shape(view), view.constant(1).and_then(cast)) else { return };
     match shape.way {
         Way::Depthwise(d) => backend.depthwise_pack(w, d.channels, d.kernel.iter().product(), to),
-        Way::Pointwise(p) | Way::Gathered(p, _) => {
-            let len = packed_group(p, backend);
-            if len == 0 {
-                return;
-            }
-            for (w, to) in w.chunks_exact((p.n * p.k).max(1)).zip(to.chunks_exact_mut(len)) {
-                backend.gemm_pack(w, p.n, p.k, to);
-            }
-        }
+        Way::Pointwise(p) | Way::Gathered(p, _) => pack_groups(w, p, backend, to),
+    }
+}
+
+/// Repacks every group's weights.
+pub(crate) fn pack_groups<B: Backend>(w: &[i8], p: Product, backend: B, to: &mut [u8]) {
+    let len = packed_group(p, backend);
+    if len == 0 {
+        return;
+    }
+    for (w, to) in w.chunks_exact((p.n * p.k).max(1)).zip(to.chunks_exact_mut(len)) {
+        backend.gemm_pack(w, p.n, p.k, to);
     }
 }
 
 /// Calls a kernel for each group with what belongs to it.
-struct Job<'j> {
-    weights: &'j [i8],
-    packed: &'j [u8],
-    bias: &'j [i32],
-    scale: &'j [f32],
-    p: Conv,
+pub(crate) struct Job<'j> {
+    pub(crate) weights: &'j [i8],
+    pub(crate) packed: &'j [u8],
+    pub(crate) bias: &'j [i32],
+    pub(crate) scale: &'j [f32],
+    pub(crate) p: Conv,
     /// Output channels, all groups.
-    channels: usize,
-    dtype: DType,
+    pub(crate) channels: usize,
+    pub(crate) dtype: DType,
 }
 
 impl Job<'_> {
     /// Rows `a`, `m` of them, of group `g`, into the output from row `row`.
     #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
-    fn product<B: Backend>(
+    pub(crate) fn product<B: Backend>(
         &self,
         g: usize,
         part: Product,

@@ -1,12 +1,11 @@
 //! `Transpose`: reorders axes. Axis `i` of the result is axis `order[i]` of the input.
 
-use bytemuck::Pod;
 use dunlin_kernels::Backend;
 use dunlin_package::op::{Op, Transpose};
 use dunlin_package::plan::MAX_RANK;
 
-use super::Operator;
-use crate::memory::{Memory, cast, cast_mut};
+use super::{Operator, strided};
+use crate::memory::Memory;
 use crate::model::{Fault, StepView};
 
 /// The operator.
@@ -39,46 +38,18 @@ fn run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, _: B) {
 fn try_run(view: &StepView<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let (x, y, p) = (view.input(0)?, view.output(0)?, view.params::<Transpose>()?);
     // Strides of the input in the order of the result's axes; axes past the rank have extent 1.
-    let mut strides = [0usize; MAX_RANK];
+    let mut strides = [0isize; MAX_RANK];
     let mut stride = 1;
     for axis in (0..usize::from(x.rank)).rev() {
         *strides.get_mut(axis)? = stride;
-        stride *= *x.dims.get(axis)? as usize;
+        stride *= *x.dims.get(axis)? as isize;
     }
-    let mut walk = [(1usize, 0usize); MAX_RANK];
+    let mut axes = [(1usize, 0isize); MAX_RANK];
     let skip = MAX_RANK - usize::from(x.rank);
-    for (slot, axis) in walk.iter_mut().skip(skip).zip(p.order) {
+    for (slot, axis) in axes.iter_mut().skip(skip).zip(p.order) {
         *slot = (*x.dims.get(axis as usize)? as usize, *strides.get(axis as usize)?);
     }
     let loan = memory.lend([x], y)?;
     let [from] = loan.inputs;
-    match x.dtype.size_bytes() {
-        1 => walk_copy::<u8>(from, loan.output, &walk),
-        4 => walk_copy::<u32>(from, loan.output, &walk),
-        _ => walk_copy::<u64>(from, loan.output, &walk),
-    }
-}
-
-/// Copies element by element, the result in order.
-fn walk_copy<T: Pod>(from: &[u8], to: &mut [u8], walk: &[(usize, usize); MAX_RANK]) -> Option<()> {
-    let (from, to): (&[T], &mut [T]) = (cast(from)?, cast_mut(to)?);
-    let [a, b, c, d, e, f] = *walk;
-    let mut rows = to.chunks_exact_mut(f.0.max(1));
-    for i in 0..a.0 {
-        for j in 0..b.0 {
-            for k in 0..c.0 {
-                for l in 0..d.0 {
-                    for m in 0..e.0 {
-                        let start = i * a.1 + j * b.1 + k * c.1 + l * d.1 + m * e.1;
-                        let row = rows.next()?;
-                        let source = from.get(start..)?.iter().step_by(f.1.max(1));
-                        for (to, from) in row.iter_mut().zip(source) {
-                            *to = *from;
-                        }
-                    }
-                }
-            }
-        }
-    }
-    Some(())
+    strided::copy(x.dtype.size_bytes(), from, loan.output, 0, &axes)
 }

@@ -175,4 +175,8 @@ impl Backend for Avx2 {
         }
         call!(gemm_f32::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc));
     }
+
+    fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]) {
+        call!(elementwise::axpy_f32(alpha, x, y));
+    }
 }
