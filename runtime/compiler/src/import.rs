@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
-use tract_onnx::pb::{self, ModelProto, NodeProto};
+use tract_onnx::pb::{ModelProto, NodeProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
@@ -24,34 +24,34 @@ pub struct Pins {
 
 /// What is known of a value of the graph.
 #[derive(Clone, Debug)]
-pub struct Fact {
+pub(crate) struct Fact {
     /// Element type.
-    pub dtype: DatumType,
+    pub(crate) dtype: DatumType,
     /// Extents.
-    pub shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// The value itself, when it is constant.
-    pub value: Option<Arc<Tensor>>,
+    pub(crate) value: Option<Arc<Tensor>>,
 }
 
 /// A graph whose values are all known in type and shape.
-pub struct Imported {
+pub(crate) struct Imported {
     /// The model with branches resolved.
-    pub model: ModelProto,
+    pub(crate) model: ModelProto,
     /// Nodes in the order they run.
-    pub nodes: Vec<NodeProto>,
+    pub(crate) nodes: Vec<NodeProto>,
     /// Facts by value name.
-    pub facts: HashMap<String, Fact>,
+    pub(crate) facts: HashMap<String, Fact>,
     /// Names of the inputs that are no constants.
-    pub inputs: Vec<String>,
+    pub(crate) inputs: Vec<String>,
     /// Names of the outputs.
-    pub outputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
     /// Version of the default operator set.
-    pub opset: i64,
+    pub(crate) opset: i64,
 }
 
 /// tract's ONNX front end with our own quantization operators in the place of its own.
 #[must_use]
-pub fn front_end() -> tract_onnx::Onnx {
+pub(crate) fn front_end() -> tract_onnx::Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     operators::register(&mut onnx);
     onnx
@@ -61,7 +61,7 @@ pub fn front_end() -> tract_onnx::Onnx {
 ///
 /// # Errors
 /// When the bytes are no ONNX model, or what it says is unknown, contradictory or not supported.
-pub fn import(bytes: &[u8], pins: &Pins) -> Result<Imported, CompileError> {
+pub(crate) fn import(bytes: &[u8], pins: &Pins) -> Result<Imported, CompileError> {
     let mut model = ModelProto::decode(bytes).map_err(|error| {
         CompileError::new(ErrorKind::NotOnnx, format!("not an ONNX model: {error}"))
             .hint("the file may be truncated, or of another format; onnx.checker.check_model tells more")
@@ -169,7 +169,7 @@ fn whole(shape: &[TDim]) -> Option<Vec<usize>> {
 
 /// A node's name, or that of its first output.
 #[must_use]
-pub fn node_name(node: &NodeProto) -> String {
+pub(crate) fn node_name(node: &NodeProto) -> String {
     if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() }
 }
 
@@ -186,10 +186,4 @@ pub(crate) fn chain(error: &TractError) -> String {
         }
     }
     text
-}
-
-/// A tensor of an attribute or initializer.
-pub(crate) fn tensor_of(proto: &pb::TensorProto) -> Result<Tensor, CompileError> {
-    let onnx = front_end();
-    tract_onnx::tensor::load_tensor(&*onnx.provider, proto, None).map_err(|e| CompileError::invalid(chain(&e)))
 }

@@ -14,6 +14,7 @@ mod linear;
 mod normalization;
 mod parts;
 mod pool;
+mod product;
 mod resize;
 mod shape;
 mod softmax;
@@ -95,6 +96,24 @@ impl Target {
     /// The range to store.
     pub(crate) fn range(&self) -> dunlin_package::op::Range {
         dunlin_package::op::Range { zero_point: self.quant.zero_point, lo: self.lo, hi: self.hi }
+    }
+}
+
+/// The bounds that follow a float result.
+#[derive(Clone, Debug)]
+pub(crate) struct Activation {
+    /// The value after them.
+    pub(crate) name: String,
+    /// Least and greatest value.
+    pub(crate) bounds: [f32; 2],
+    /// Outputs of the nodes that are fused in.
+    fused: Vec<String>,
+}
+
+impl Activation {
+    /// No bounds.
+    pub(crate) fn none(name: &str) -> Self {
+        Self { name: name.to_owned(), bounds: [f32::NEG_INFINITY, f32::INFINITY], fused: Vec::new() }
     }
 }
 
@@ -311,6 +330,33 @@ impl<'i> Lowering<'i> {
         self.dequantized.insert(name.to_owned(), (integers.to_owned(), quant));
     }
 
+    /// The Relu and Clip that alone read a value.
+    pub(crate) fn activation(&self, name: &str) -> Activation {
+        let mut end = Activation::none(name);
+        while !self.imported.outputs.contains(&end.name) {
+            let Some([only]) = self.consumers.get(&end.name).map(Vec::as_slice) else { break };
+            let node = &self.imported.nodes[*only];
+            let (lo, hi) = match node.op_type.as_str() {
+                "Relu" => (0.0, f32::INFINITY),
+                "Clip" if node.input.first() == Some(&end.name) => match attributes::clip_bounds(self, node) {
+                    Some(bounds) => bounds,
+                    None => break,
+                },
+                _ => break,
+            };
+            let Some(output) = node.output.first() else { break };
+            end.bounds = end.bounds.map(|b| b.max(lo).min(hi));
+            end.name.clone_from(output);
+            end.fused.push(output.clone());
+        }
+        end
+    }
+
+    /// The nodes of an activation are done.
+    pub(crate) fn fuse(&mut self, activation: &Activation) {
+        self.fused.extend(activation.fused.iter().cloned());
+    }
+
     /// The one QuantizeLinear that a value goes to, through Relu and Clip perhaps.
     pub(crate) fn target(&self, name: &str) -> Result<Option<Target>, CompileError> {
         let mut at = name.to_owned();
@@ -363,13 +409,15 @@ impl<'i> Lowering<'i> {
             "DequantizeLinear" => linear::dequantize(self, node)?,
             "Conv" => conv::conv(self, node)?,
             "QLinearConv" => conv::qlinear_conv(self, node)?,
-            "Gemm" => conv::gemm(self, node)?,
-            "MatMul" => conv::mat_mul(self, node)?,
-            "QGemm" => conv::qgemm(self, node)?,
+            "ConvInteger" => conv::conv_integer(self, node)?,
+            "Gemm" => product::gemm(self, node)?,
+            "MatMul" => product::mat_mul(self, node)?,
+            "QGemm" => product::qgemm(self, node)?,
+            "QLinearMatMul" => product::qlinear(self, node)?,
+            "MatMulInteger" => product::integer(self, node)?,
             "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" | "Pow" | "PRelu" | "Sum" => arithmetic::binary(self, node)?,
             "QLinearAdd" | "QLinearMul" => arithmetic::qlinear(self, node)?,
             "QLinearSigmoid" | "QLinearLeakyRelu" => table::qlinear(self, node)?,
-            "QLinearMatMul" => conv::qlinear_mat_mul(self, node)?,
             "ConvTranspose" => transposed::conv_transpose(self, node)?,
             "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
                 pool::reduce(self, node)?

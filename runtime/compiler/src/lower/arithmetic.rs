@@ -77,14 +77,14 @@ pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         return Ok(false);
     }
     let target = l.target(y)?;
-    if let (BinaryKind::Add | BinaryKind::Mul, Some(target)) = (kind, &target) {
-        if let (Some(a_quant), Some(b_quant)) = (l.quant_of(a), l.quant_of(b)) {
-            let quants = [&a_quant, &b_quant, &target.quant];
-            let kernel = quants.iter().all(|q| q.scalar && q.unsigned == a_quant.unsigned) && target.whole();
-            if kernel {
-                let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else { return Ok(false) };
-                return integer(l, node, (a_val, a_quant), (b_val, b_quant), target);
-            }
+    if let (BinaryKind::Add | BinaryKind::Mul, Some(target)) = (kind, &target)
+        && let (Some(a_quant), Some(b_quant)) = (l.quant_of(a), l.quant_of(b))
+    {
+        let quants = [&a_quant, &b_quant, &target.quant];
+        let kernel = quants.iter().all(|q| q.scalar && q.unsigned == a_quant.unsigned) && target.whole();
+        if kernel {
+            let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else { return Ok(false) };
+            return integer(l, node, (a_val, a_quant), (b_val, b_quant), target);
         }
     }
     if let Some(target) = &target {

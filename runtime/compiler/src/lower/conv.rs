@@ -1,7 +1,7 @@
 //! Convolutions and products by constant weights: one kernel for all of them.
 
 use dunlin_package::DType;
-use dunlin_package::op::{Conv, ConvFloat, Op, Window};
+use dunlin_package::op::{Conv, ConvFloat, Op, Range, Window};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
@@ -20,31 +20,50 @@ pub(super) struct Weights {
 }
 
 /// Weights as the graph has them, in its own order, with their zero points taken off.
-struct Stored {
-    codes: Vec<i8>,
-    shape: Vec<usize>,
-    scales: Vec<f32>,
+pub(super) struct Stored {
+    pub(super) codes: Vec<i8>,
+    pub(super) shape: Vec<usize>,
+    pub(super) scales: Vec<f32>,
     /// The axis of the scales.
-    axis: usize,
+    pub(super) axis: usize,
+}
+
+/// A constant's elements and shape.
+pub(super) type Floats = (Vec<f32>, Vec<usize>);
+
+/// What becomes of an integer product's accumulators.
+#[derive(Clone, Copy)]
+pub(super) enum Out<'t> {
+    /// Integers of a target's meaning.
+    Codes(&'t Target),
+    /// The accumulators themselves, under this name.
+    Accumulators(&'t str),
+    /// Floats: accumulators times the scales of both factors.
+    Floats(&'t str),
 }
 
 impl Lowering<'_> {
     /// Reads int8 or uint8 weights; `None` when they are not constant.
-    fn stored(
+    pub(super) fn stored(
         &self,
         name: &str,
-        scale: &str,
+        scale: Option<&str>,
         zero_point: Option<&str>,
         scale_axis: usize,
     ) -> Result<Option<Stored>, CompileError> {
-        let (Some(tensor), Some(scale_value)) = (self.constant(name), self.constant(scale)) else { return Ok(None) };
+        let Some(tensor) = self.constant(name) else { return Ok(None) };
         if !matches!(tensor.datum_type(), DatumType::I8 | DatumType::U8) {
             return Ok(None);
         }
-        let scales = elements::<f32>(&scale_value)?;
-        for &s in &scales {
-            check_scale(s, scale)?;
-        }
+        let scales = match scale.map(|s| (s, self.constant(s))) {
+            None => vec![1.0],
+            Some((_, None)) => return Ok(None),
+            Some((name, Some(value))) => {
+                let scales = elements::<f32>(&value)?;
+                scales.iter().try_for_each(|&s| check_scale(s, name))?;
+                scales
+            }
+        };
         let zeros = match zero_point {
             None => vec![0],
             Some(name) => match self.constant(name) {
@@ -77,17 +96,23 @@ impl Lowering<'_> {
     }
 
     /// Weights behind a DequantizeLinear.
-    fn dequantized_weights(&self, name: &str) -> Result<Option<Stored>, CompileError> {
+    pub(super) fn dequantized_weights(&self, name: &str) -> Result<Option<Stored>, CompileError> {
         let Some(node) = self.producer(name).filter(|n| n.op_type == "DequantizeLinear") else { return Ok(None) };
         let (codes, scale) = (need(node, 0)?, need(node, 1)?);
         let rank = self.fact(codes)?.shape.len();
         let single = self.constant(scale).is_some_and(|s| s.len() == 1);
         let scale_axis = if single { 0 } else { axis(int(node, "axis").unwrap_or(1), rank)? };
-        self.stored(codes, scale, input(node, 2), scale_axis)
+        self.stored(codes, Some(scale), input(node, 2), scale_axis)
     }
 
     /// A bias in the accumulator's unit: i32 as it is stored, floats divided by the accumulator's scale.
-    fn bias(&self, name: Option<&str>, x: &Quant, scales: &[f32], n: usize) -> Result<Option<Vec<i32>>, CompileError> {
+    pub(super) fn bias(
+        &self,
+        name: Option<&str>,
+        x: &Quant,
+        scales: &[f32],
+        n: usize,
+    ) -> Result<Option<Vec<i32>>, CompileError> {
         let Some(name) = name else { return Ok(Some(vec![0; n])) };
         let spread = |values: Vec<i32>| match values.len() {
             len if len == n => Some(values),
@@ -123,6 +148,19 @@ impl Lowering<'_> {
         Ok(spread(codes.collect()))
     }
 
+    /// The meaning of integers that have a zero point and no scale.
+    pub(super) fn unscaled(&self, name: &str, zero_point: Option<&str>) -> Result<Option<Quant>, CompileError> {
+        let unsigned = self.fact(name)?.dtype == DatumType::U8;
+        let zeros = match zero_point.map(|z| self.constant(z)) {
+            None => vec![0],
+            Some(None) => return Ok(None),
+            Some(Some(value)) => elements::<i32>(&value)?,
+        };
+        let &[zero] = &zeros[..] else { return Ok(None) };
+        let zero_point = if unsigned { zero - 128 } else { zero };
+        Ok(Some(Quant { scale: 1.0, zero_point, unsigned, scalar: true }))
+    }
+
     /// The node that computes a value.
     pub(super) fn producer(&self, name: &str) -> Option<&NodeProto> {
         self.imported.nodes.iter().find(|n| n.output.iter().any(|o| o == name))
@@ -136,7 +174,7 @@ impl Lowering<'_> {
         (x, x_quant): (Id, &Quant),
         weights: &Weights,
         bias: &[i32],
-        target: &Target,
+        out: Out<'_>,
         (window, groups): (Window, usize),
         y_dims: [usize; 4],
     ) -> Id {
@@ -147,16 +185,24 @@ impl Lowering<'_> {
             b.wrapping_sub(x_quant.zero_point.wrapping_mul(sum)).to_le_bytes()
         });
         let folded: Vec<u8> = folded.collect();
-        let scales: Vec<u8> =
-            weights.scales.iter().flat_map(|s| (x_quant.scale * s / target.quant.scale).to_le_bytes()).collect();
         let codes: Vec<u8> = weights.codes.iter().map(|c| c.cast_unsigned()).collect();
         let w = self.graph.constant(&format!("{node}.weights"), DType::I8, &weights.dims, codes);
         let b = self.graph.constant(&format!("{node}.bias"), DType::I32, &[o], folded);
-        let s = self.graph.constant(&format!("{node}.scale"), DType::F32, &[weights.scales.len()], scales);
-        let y = self.graph.tensor(&target.name, DType::I8, &y_dims);
-        let params = Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range: target.range() };
+        let (name, dtype, range, unit) = match out {
+            Out::Codes(target) => (target.name.as_str(), DType::I8, target.range(), Some(target.quant.scale)),
+            Out::Accumulators(name) => (name, DType::I32, Range::default(), None),
+            Out::Floats(name) => (name, DType::F32, Range::default(), Some(1.0)),
+        };
+        let mut inputs = vec![x, w, b];
+        if let Some(unit) = unit {
+            let scales: Vec<u8> =
+                weights.scales.iter().flat_map(|s| (x_quant.scale * s / unit).to_le_bytes()).collect();
+            inputs.push(self.graph.constant(&format!("{node}.scale"), DType::F32, &[weights.scales.len()], scales));
+        }
+        let y = self.graph.tensor(name, dtype, &y_dims);
+        let params = Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range };
         let macs = (y_dims.iter().product::<usize>() * k) as u64;
-        self.graph.step(node, Op::Conv, &[x, w, b, s], y, &params).macs = macs;
+        self.graph.step(node, Op::Conv, &inputs, y, &params).macs = macs;
         y
     }
 }
@@ -232,7 +278,7 @@ pub(super) fn conv(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compi
     let Some(bias) = l.bias(input(node, 2), &x_quant, &stored.scales, stored.shape[0])? else {
         return conv_float(l, node);
     };
-    integer_conv(l, node, x_name, &x_quant, stored, &bias, &target)
+    integer_conv(l, node, x_name, &x_quant, stored, &bias, Out::Codes(&target))
 }
 
 fn integer_conv(
@@ -242,23 +288,36 @@ fn integer_conv(
     x_quant: &Quant,
     stored: Stored,
     bias: &[i32],
-    target: &Target,
+    out: Out<'_>,
 ) -> Result<bool, CompileError> {
     let val = match l.integers(x_name)? {
         Some((val, _)) => val,
         None => l.value(x_name)?,
     };
-    let y_shape = l.fact(output(node)?)?.shape.clone();
+    let y_name = output(node)?;
+    let y_shape = l.fact(y_name)?.shape.clone();
     let Some(window) = window(node, &stored.shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
     let (codes, dims) = channels_last_weights(&stored.codes, &stored.shape);
     let weights = Weights { codes, dims, scales: stored.scales };
-    let (x, _) = l.feature_map(&target.name, &val)?;
+    let (x, _) = l.feature_map(y_name, &val)?;
     l.describe(x, x_quant);
     let groups = int(node, "group").unwrap_or(1) as usize;
     let name = crate::import::node_name(node);
-    let y = l.conv_step(&name, (x, x_quant), &weights, bias, target, (window, groups), map_dims(&y_shape));
-    finish_map(l, target, y, &y_shape);
+    let y = l.conv_step(&name, (x, x_quant), &weights, bias, out, (window, groups), map_dims(&y_shape));
+    match out {
+        Out::Codes(target) => finish_map(l, target, y, &y_shape),
+        Out::Accumulators(name) | Out::Floats(name) => l.set_map(name, y, &y_shape, false),
+    }
     Ok(true)
+}
+
+/// `ConvInteger`: x, w and their zero points; the result is the accumulators.
+pub(super) fn conv_integer(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    let x = need(node, 0)?;
+    let Some(x_quant) = l.unscaled(x, input(node, 2))? else { return Ok(false) };
+    let Some(stored) = l.stored(need(node, 1)?, None, input(node, 3), 0)? else { return Ok(false) };
+    let bias = vec![0; stored.shape[0]];
+    integer_conv(l, node, x, &x_quant, stored, &bias, Out::Accumulators(output(node)?))
 }
 
 /// A feature map with rank-4 dims becomes the value it stands for.
@@ -272,9 +331,9 @@ pub(super) fn finish_map(l: &mut Lowering<'_>, target: &Target, y: Id, shape: &[
 /// `QLinearConv`: x, its scale and zero point, w, its scale and zero point, y's scale and zero point, bias.
 pub(super) fn qlinear_conv(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
-    let Some(stored) = l.stored(need(node, 3)?, need(node, 4)?, input(node, 5), 0)? else { return Ok(false) };
+    let Some(stored) = l.stored(need(node, 3)?, Some(need(node, 4)?), input(node, 5), 0)? else { return Ok(false) };
     let Some(bias) = l.bias(input(node, 8), &x_quant, &stored.scales, stored.shape[0])? else { return Ok(false) };
-    integer_conv(l, node, need(node, 0)?, &x_quant, stored, &bias, &target)
+    integer_conv(l, node, need(node, 0)?, &x_quant, stored, &bias, Out::Codes(&target))
 }
 
 /// The quantization of a QLinear operator's input at `from` and of its result, whose scale is input `to`.
@@ -309,16 +368,18 @@ fn conv_float(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileErr
     let (x, _) = l.feature_map(y_name, &val)?;
     let groups = int(node, "group").unwrap_or(1) as u32;
     let name = crate::import::node_name(node);
-    let y = conv_float_step(l, &name, y_name, x, (&values, dims), &bias, (window, groups), map_dims(&y_shape));
-    l.set_map(y_name, y, &y_shape, false);
+    let end = l.activation(y_name);
+    let y = conv_float_step(l, &name, &end, x, (&values, dims), &bias, (window, groups), map_dims(&y_shape));
+    l.set_map(&end.name, y, &y_shape, false);
+    l.fuse(&end);
     Ok(true)
 }
 
 #[expect(clippy::too_many_arguments, reason = "a convolution's operands")]
-fn conv_float_step(
+pub(super) fn conv_float_step(
     l: &mut Lowering<'_>,
     node: &str,
-    y_name: &str,
+    end: &super::Activation,
     x: Id,
     (values, dims): (&[f32], [usize; 4]),
     bias: &[f32],
@@ -328,8 +389,8 @@ fn conv_float_step(
     let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let w = l.graph.constant(&format!("{node}.weights"), DType::F32, &dims, bytes(values));
     let b = l.graph.constant(&format!("{node}.bias"), DType::F32, &[bias.len()], bytes(bias));
-    let y = l.graph.tensor(y_name, DType::F32, &y_dims);
-    let params = ConvFloat { window, groups, bounds: [f32::NEG_INFINITY, f32::INFINITY] };
+    let y = l.graph.tensor(&end.name, DType::F32, &y_dims);
+    let params = ConvFloat { window, groups, bounds: end.bounds };
     let macs = (y_dims.iter().product::<usize>() * dims[1..].iter().product::<usize>()) as u64;
     l.graph.step(node, Op::ConvFloat, &[x, w, b], y, &params).macs = macs;
     y
@@ -337,7 +398,7 @@ fn conv_float_step(
 
 impl Lowering<'_> {
     /// A constant's floats, dequantized if need be.
-    pub(super) fn float_constant(&self, name: &str) -> Result<Option<(Vec<f32>, Vec<usize>)>, CompileError> {
+    pub(super) fn float_constant(&self, name: &str) -> Result<Option<Floats>, CompileError> {
         if let Some(value) = self.constant(name) {
             return Ok(Some((elements::<f32>(&value)?, value.shape().to_vec())));
         }
@@ -366,132 +427,4 @@ impl Lowering<'_> {
             .collect();
         Ok(Some((values, shape)))
     }
-}
-
-const PRODUCT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
-
-/// Rows of the last axis, times constant weights with a row for each output.
-fn product(
-    l: &mut Lowering<'_>,
-    node: &NodeProto,
-    x_name: &str,
-    x_quant: &Quant,
-    stored: Stored,
-    transposed: bool,
-    bias: &[i32],
-    target: &Target,
-) -> Result<bool, CompileError> {
-    let val = match l.integers(x_name)? {
-        Some((val, _)) => val,
-        None => l.value(x_name)?,
-    };
-    let name = crate::import::node_name(node);
-    let val = l.logical(&name, &val);
-    let (codes, n, k) = rows(&stored.codes, &stored.shape, transposed);
-    let m = val.shape.iter().product::<usize>() / k.max(1);
-    let x = l.graph.view(val.id, &[1, 1, m, k]);
-    l.describe(x, x_quant);
-    let weights = Weights { codes, dims: [n, 1, 1, k], scales: stored.scales };
-    let y = l.conv_step(&name, (x, x_quant), &weights, bias, target, (PRODUCT, 1), [1, 1, m, n]);
-    let y_shape = l.fact(output(node)?)?.shape.clone();
-    let y = l.graph.view(y, &y_shape);
-    let perm: Vec<usize> = (0..y_shape.len()).collect();
-    l.finish(target, y, &y_shape, &perm);
-    Ok(true)
-}
-
-/// Weights with the outputs first: `(values, outputs, inputs)`.
-fn rows<T: Copy>(values: &[T], shape: &[usize], transposed: bool) -> (Vec<T>, usize, usize) {
-    let (a, b) = (shape[0], shape[1]);
-    if transposed {
-        return (values.to_vec(), a, b);
-    }
-    let mut out = Vec::with_capacity(values.len());
-    for n in 0..b {
-        out.extend((0..a).map(|k| values[k * b + n]));
-    }
-    (out, b, a)
-}
-
-/// `Gemm` with constant weights.
-pub(super) fn gemm(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let plain = |name: &str| super::attributes::float(node, name).unwrap_or(1.0) == 1.0;
-    if int(node, "transA").unwrap_or(0) != 0 || !plain("alpha") || (input(node, 2).is_some() && !plain("beta")) {
-        return Ok(false);
-    }
-    let transposed = int(node, "transB").unwrap_or(0) == 1;
-    times_constant(l, node, transposed, input(node, 2))
-}
-
-/// `MatMul` with constant weights.
-pub(super) fn mat_mul(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    if l.fact(need(node, 1)?)?.shape.len() != 2 || l.fact(need(node, 0)?)?.shape.len() < 2 {
-        return Ok(false);
-    }
-    times_constant(l, node, false, None)
-}
-
-fn times_constant(
-    l: &mut Lowering<'_>,
-    node: &NodeProto,
-    transposed: bool,
-    bias_name: Option<&str>,
-) -> Result<bool, CompileError> {
-    let (x_name, w_name, y_name) = (need(node, 0)?, need(node, 1)?, output(node)?);
-    let quantized = l.quant_of(x_name).zip(l.target(y_name)?).zip(l.dequantized_weights(w_name)?);
-    let outputs_axis = usize::from(!transposed);
-    if let Some(((x_quant, target), stored)) = quantized.filter(|(_, s)| s.scales.len() == 1 || s.axis == outputs_axis)
-    {
-        let n = stored.shape[outputs_axis];
-        if let Some(bias) = l.bias(bias_name, &x_quant, &stored.scales, n)? {
-            return product(l, node, x_name, &x_quant, stored, transposed, &bias, &target);
-        }
-    }
-    let Some((values, shape)) = l.float_constant(w_name)? else { return Ok(false) };
-    let (values, n, k) = rows(&values, &shape, transposed);
-    let bias = match bias_name {
-        None => vec![0.0; n],
-        Some(name) => match l.float_constant(name)? {
-            Some((values, _)) if values.len() == n => values,
-            Some((values, _)) if values.len() == 1 => vec![values[0]; n],
-            _ => return Ok(false),
-        },
-    };
-    let name = crate::import::node_name(node);
-    let val = l.value(x_name)?;
-    let val = l.logical(&name, &val);
-    let m = val.shape.iter().product::<usize>() / k.max(1);
-    let x = l.graph.view(val.id, &[1, 1, m, k]);
-    let y = conv_float_step(l, &name, y_name, x, (&values, [n, 1, 1, k]), &bias, (PRODUCT, 1), [1, 1, m, n]);
-    let y_shape = l.fact(y_name)?.shape.clone();
-    let y = l.graph.view(y, &y_shape);
-    l.define(y_name, y, &y_shape, false);
-    Ok(true)
-}
-
-/// `QLinearMatMul` by constant weights: a, its scale and zero point, b, its scale and zero point, y's.
-pub(super) fn qlinear_mat_mul(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
-    if l.fact(need(node, 3)?)?.shape.len() != 2 || l.fact(need(node, 0)?)?.shape.len() < 2 {
-        return Ok(false);
-    }
-    let Some(stored) = l.stored(need(node, 3)?, need(node, 4)?, input(node, 5), 1)? else { return Ok(false) };
-    let bias = vec![0; stored.shape[1]];
-    product(l, node, need(node, 0)?, &x_quant, stored, false, &bias, &target)
-}
-
-/// `QGemm`: a, its scale and zero point, b, its scale and zero point, bias, y's scale and zero point.
-pub(super) fn qgemm(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let alpha = super::attributes::float(node, "alpha").unwrap_or(1.0);
-    if int(node, "transA").unwrap_or(0) != 0 || alpha != 1.0 || input(node, 7).is_none() {
-        return Ok(false);
-    }
-    let transposed = int(node, "transB").unwrap_or(0) == 1;
-    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 7)? else { return Ok(false) };
-    let outputs_axis = usize::from(!transposed);
-    let stored = l.stored(need(node, 3)?, need(node, 4)?, input(node, 5), outputs_axis)?;
-    let Some(stored) = stored else { return Ok(false) };
-    let n = stored.shape[outputs_axis];
-    let Some(bias) = l.bias(input(node, 6), &x_quant, &stored.scales, n)? else { return Ok(false) };
-    product(l, node, need(node, 0)?, &x_quant, stored, transposed, &bias, &target)
 }

@@ -75,17 +75,18 @@ pub(super) fn concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         }
     }
     let quants: Option<Vec<Quant>> = parts.iter().map(|n| l.quant_of(n)).collect();
-    if let (Some(quants), Some(target)) = (quants, l.target(y)?) {
-        if target.whole() && quants.iter().all(|q| q.unsigned == target.quant.unsigned) {
-            let mut values = Vec::new();
-            for (name, own) in parts.iter().zip(&quants) {
-                let Some((val, _)) = l.integers(name)? else { return Ok(false) };
-                values.push(requantized(l, name, val, own, &target.quant));
-            }
-            let joined = join(l, node, &target.name, &values, at)?;
-            l.finish(&target, joined.id, &joined.shape, &joined.perm);
-            return Ok(true);
+    if let (Some(quants), Some(target)) = (quants, l.target(y)?)
+        && target.whole()
+        && quants.iter().all(|q| q.unsigned == target.quant.unsigned)
+    {
+        let mut values = Vec::new();
+        for (name, own) in parts.iter().zip(&quants) {
+            let Some((val, _)) = l.integers(name)? else { return Ok(false) };
+            values.push(requantized(l, name, val, own, &target.quant));
         }
+        let joined = join(l, node, &target.name, &values, at)?;
+        l.finish(&target, joined.id, &joined.shape, &joined.perm);
+        return Ok(true);
     }
     let mut values = Vec::new();
     for name in parts {

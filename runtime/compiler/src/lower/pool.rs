@@ -139,11 +139,11 @@ fn integer_mean(
 /// `AveragePool` between DequantizeLinear and QuantizeLinear, or on floats.
 pub(super) fn average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (x, y) = (need(node, 0)?, output(node)?);
-    if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
-        if quant.unsigned == target.quant.unsigned {
-            let Some((val, _)) = l.integers(x)? else { return Ok(false) };
-            return integer_average(l, node, &val, &quant, &target);
-        }
+    if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?)
+        && quant.unsigned == target.quant.unsigned
+    {
+        let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+        return integer_average(l, node, &val, &quant, &target);
     }
     let val = l.value(x)?;
     let y_shape = l.fact(y)?.shape.clone();

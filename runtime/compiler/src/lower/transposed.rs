@@ -48,10 +48,12 @@ pub(super) fn conv_transpose(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
     let (x, _) = l.feature_map(y, &val)?;
     let w = l.graph.constant(&format!("{name}.weights"), DType::F32, &[o * groups, kh, kw, per_group], bytes(&out));
     let b = l.graph.constant(&format!("{name}.bias"), DType::F32, &[bias.len()], bytes(&bias));
-    let id = l.graph.tensor(y, DType::F32, &map_dims(&y_shape));
-    let params = ConvFloat { window, groups: groups as u32, bounds: [f32::NEG_INFINITY, f32::INFINITY] };
+    let end = l.activation(y);
+    let id = l.graph.tensor(&end.name, DType::F32, &map_dims(&y_shape));
+    let params = ConvFloat { window, groups: groups as u32, bounds: end.bounds };
     let macs = (val.shape.iter().product::<usize>() * o * taps) as u64;
     l.graph.step(&name, Op::ConvTransposeFloat, &[x, w, b], id, &params).macs = macs;
-    l.set_map(y, id, &y_shape, false);
+    l.set_map(&end.name, id, &y_shape, false);
+    l.fuse(&end);
     Ok(true)
 }

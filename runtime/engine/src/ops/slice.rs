@@ -24,8 +24,8 @@ fn check(view: &StepView<'_>) -> Result<(), Fault> {
         let last = i64::from(start) + (i64::from(to) - 1) * i64::from(step);
         to > 0 && step != 0 && start < from && (0..i64::from(from)).contains(&last)
     };
-    let axes = x.shape().iter().zip(y.shape()).zip(p.start.iter().zip(&p.step));
-    if x.rank == y.rank && axes.map(inside).all(|ok| ok) { Ok(()) } else { Err(Fault::Shape) }
+    let mut axes = x.shape().iter().zip(y.shape()).zip(p.start.iter().zip(&p.step));
+    if x.rank == y.rank && axes.all(inside) { Ok(()) } else { Err(Fault::Shape) }
 }
 
 fn run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, _: B) {

@@ -60,10 +60,10 @@ impl<T: Copy> Source<T> {
                 {
                     // The taps of a line are one run of memory.
                     let run = x.get(start * self.channels..(start + kw) * self.channels).unwrap_or(&[]);
-                    if let Some(to) = to.get_mut(ky * kw * self.taken..(ky + 1) * kw * self.taken) {
-                        if to.len() == run.len() {
-                            to.copy_from_slice(run);
-                        }
+                    if let Some(to) = to.get_mut(ky * kw * self.taken..(ky + 1) * kw * self.taken)
+                        && to.len() == run.len()
+                    {
+                        to.copy_from_slice(run);
                     }
                     continue;
                 }
