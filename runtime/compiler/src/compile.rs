@@ -64,6 +64,16 @@ pub struct Compiled {
 /// # Errors
 /// [`CompileError`] names the node, what is wrong and what to do.
 pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError> {
+    // tract is trusted with models that were never meant to be loaded; its panics are errors here.
+    std::panic::catch_unwind(|| compile_unguarded(onnx, options)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(CompileError::internal(format!("the compiler panicked: {text}"))
+            .hint("the model is damaged, or this is a fault of the compiler: please report it with the model"))
+    })
+}
+
+fn compile_unguarded(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError> {
     let imported = import::import(onnx, &options.pins)?;
     let Lowered { mut graph, subgraphs, missing } = lower::lower(&imported)?;
     let host = matches!(options.target.as_str(), "" | "any" | "host");

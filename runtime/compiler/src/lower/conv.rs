@@ -1,7 +1,7 @@
 //! Convolutions and products by constant weights: one kernel for all of them.
 
 use dunlin_package::DType;
-use dunlin_package::op::{Conv, ConvFloat, Op, Range, Window};
+use dunlin_package::op::{Concat, Conv, ConvFloat, Gather, Op, Range, Window};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
@@ -14,14 +14,14 @@ use crate::graph::Id;
 
 /// Constant int8 weights in the engine's order: output channel, height, width, input channel.
 pub(super) struct Weights {
-    pub(super) codes: Vec<i8>,
+    pub(super) codes: Vec<i16>,
     pub(super) dims: [usize; 4],
     pub(super) scales: Vec<f32>,
 }
 
 /// Weights as the graph has them, in its own order, with their zero points taken off.
 pub(super) struct Stored {
-    pub(super) codes: Vec<i8>,
+    pub(super) codes: Vec<i16>,
     pub(super) shape: Vec<usize>,
     pub(super) scales: Vec<f32>,
     /// The axis of the scales.
@@ -80,17 +80,19 @@ impl Lowering<'_> {
         }
         let inner: usize = shape.iter().skip(scale_axis + 1).product();
         let extent = shape.get(scale_axis).copied().unwrap_or(1);
-        let codes: Option<Vec<i8>> = elements::<i32>(&tensor)?
+        if scales.is_empty() || zeros.is_empty() {
+            return Err(CompileError::new(ErrorKind::Quantization, format!("'{name}' has no scale or no zero point")));
+        }
+        let codes: Option<Vec<i16>> = elements::<i32>(&tensor)?
             .iter()
             .enumerate()
             .map(|(i, &q)| {
                 let channel = i / inner.max(1) % extent.max(1);
-                i8::try_from(q - zeros[channel.min(zeros.len() - 1)]).ok()
+                i16::try_from(q - zeros[channel.min(zeros.len() - 1)]).ok()
             })
             .collect();
-        let codes = codes.ok_or_else(|| {
-            CompileError::unsupported("uint8 weights that lie more than 128 from their zero point")
-                .hint("quantize the weights to int8, or symmetrically")
+        let codes = codes.filter(|c| c.iter().all(|q| (-255..=255).contains(q))).ok_or_else(|| {
+            CompileError::new(ErrorKind::Quantization, format!("a zero point of '{name}' is outside of its type"))
         })?;
         Ok(Some(Stored { codes, shape, scales, axis: scale_axis }))
     }
@@ -180,13 +182,15 @@ impl Lowering<'_> {
     ) -> Id {
         let [o, kh, kw, c] = weights.dims;
         let k = kh * kw * c;
+        let macs = (y_dims.iter().product::<usize>() * k) as u64;
+        let (codes, copies) = summands(&weights.codes, c);
+        let x = if copies == 1 { x } else { self.repeated(node, x, copies, groups) };
         let folded = bias.iter().enumerate().flat_map(|(n, &b)| {
             let sum = weights.codes[n * k..(n + 1) * k].iter().map(|&w| i32::from(w)).sum::<i32>();
             b.wrapping_sub(x_quant.zero_point.wrapping_mul(sum)).to_le_bytes()
         });
         let folded: Vec<u8> = folded.collect();
-        let codes: Vec<u8> = weights.codes.iter().map(|c| c.cast_unsigned()).collect();
-        let w = self.graph.constant(&format!("{node}.weights"), DType::I8, &weights.dims, codes);
+        let w = self.graph.constant(&format!("{node}.weights"), DType::I8, &[o, kh, kw, c * copies], codes);
         let b = self.graph.constant(&format!("{node}.bias"), DType::I32, &[o], folded);
         let (name, dtype, range, unit) = match out {
             Out::Codes(target) => (target.name.as_str(), DType::I8, target.range(), Some(target.quant.scale)),
@@ -201,8 +205,51 @@ impl Lowering<'_> {
         }
         let y = self.graph.tensor(name, dtype, &y_dims);
         let params = Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range };
-        let macs = (y_dims.iter().product::<usize>() * k) as u64;
         self.graph.step(node, Op::Conv, &inputs, y, &params).macs = macs;
+        y
+    }
+}
+
+/// Weights as bytes, in the order of a convolution's. Weights beyond int8, as uint8 ones are that lie far from their zero
+/// point, become sums of several: then every group's channels come that many times.
+fn summands(codes: &[i16], channels: usize) -> (Vec<u8>, usize) {
+    let needed = |&q: &i16| if q > 0 { q.div_euclid(127) + i16::from(q % 127 != 0) } else { (-q + 127) / 128 };
+    let copies = codes.iter().map(needed).max().unwrap_or(1).max(1);
+    let mut bytes = Vec::with_capacity(codes.len() * copies as usize);
+    for tap in codes.chunks(channels.max(1)) {
+        let mut rest = tap.to_vec();
+        for _ in 0..copies {
+            for q in &mut rest {
+                let part = (*q).clamp(-128, 127);
+                bytes.push((part as i8).cast_unsigned());
+                *q -= part;
+            }
+        }
+    }
+    (bytes, copies as usize)
+}
+
+impl Lowering<'_> {
+    /// A feature map whose groups have their channels several times.
+    fn repeated(&mut self, node: &str, x: Id, copies: usize, groups: usize) -> Id {
+        let source = self.graph.tensors[x].clone();
+        let mut dims = source.dims.clone();
+        let channels = dims.pop().unwrap_or(1);
+        let outer: usize = dims.iter().product();
+        dims.push(channels * copies);
+        let name = format!("{node}.repeated");
+        let y = self.graph.tensor(&name, source.dtype, &dims);
+        (self.graph.tensors[y].scale, self.graph.tensors[y].zero_point) = (source.scale, source.zero_point);
+        if groups == 1 {
+            self.graph.step(node, Op::Concat, &vec![x; copies], y, &Concat { outer: outer as u32 });
+            return y;
+        }
+        let each = channels / groups;
+        let picks = (0..groups).flat_map(|g| (0..copies).flat_map(move |_| g * each..(g + 1) * each));
+        let picks: Vec<u8> = picks.flat_map(|i| (i as i64).to_le_bytes()).collect();
+        let index = self.graph.constant(&format!("{node}.channels"), DType::I64, &[channels * copies], picks);
+        let params = Gather { outer: outer as u32, axis: channels as u32, inner: 1 };
+        self.graph.step(node, Op::Gather, &[x, index], y, &params);
         y
     }
 }
@@ -414,6 +461,9 @@ impl Lowering<'_> {
             },
         };
         let (scales, shape) = (elements::<f32>(&scale)?, codes.shape().to_vec());
+        if scales.is_empty() || zeros.is_empty() {
+            return Ok(None);
+        }
         let at = if scales.len() == 1 { 0 } else { axis(int(node, "axis").unwrap_or(1), shape.len())? };
         let (inner, extent) =
             (shape.iter().skip(at + 1).product::<usize>().max(1), shape.get(at).copied().unwrap_or(1));
@@ -426,5 +476,22 @@ impl Lowering<'_> {
             })
             .collect();
         Ok(Some((values, shape)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summands;
+
+    #[test]
+    fn weights_beyond_a_byte_are_sums() {
+        for q in -255..=255i16 {
+            let (bytes, copies) = summands(&[q, 3], 2);
+            let parts: Vec<i16> = bytes.iter().map(|b| i16::from(b.cast_signed())).collect();
+            assert_eq!(bytes.len(), 2 * copies);
+            assert_eq!(parts.iter().step_by(2).sum::<i16>(), q);
+            assert_eq!(parts.iter().skip(1).step_by(2).sum::<i16>(), 3);
+            assert_eq!(copies == 1, (-128..=127).contains(&q), "{q}");
+        }
     }
 }

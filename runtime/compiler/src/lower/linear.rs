@@ -81,6 +81,9 @@ pub(super) fn dequantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool,
         Some(Some(value)) => elements::<i32>(&value)?,
         Some(None) => return Ok(false),
     };
+    if scales.is_empty() || zero_points.is_empty() {
+        return Err(CompileError::new(ErrorKind::Quantization, "no scale or no zero point"));
+    }
     let inner: usize = if scales.len() == 1 {
         1
     } else {
