@@ -30,7 +30,7 @@ pub enum Op {
     Add = 7,
     /// Quantized multiplication with broadcast: `a:i8, b:i8 -> y:i8`.
     Mul = 8,
-    /// Float arithmetic with broadcast: `a:f32, b:f32 -> y:f32`.
+    /// Float arithmetic with broadcast, on the values of quantized tensors too: `a:f32|i8, b:f32|i8 -> y:f32|i8`.
     Binary = 9,
     /// Any function of one byte: `x:i8|u8, table:u8[256] -> y:i8|u8`; with a table of `256 * C`, one for each channel.
     Map = 10,

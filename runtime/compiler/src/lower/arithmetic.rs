@@ -1,7 +1,7 @@
 //! Quantized addition and multiplication, to the bits of ONNX Runtime's kernels.
 
 use dunlin_package::DType;
-use dunlin_package::op::{Arithmetic, Binary, BinaryKind, Op, Range};
+use dunlin_package::op::{Affine, Arithmetic, Binary, BinaryKind, Op, Range};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
@@ -103,7 +103,7 @@ pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
             return super::table::apply(l, node, &val, &quant, target, f);
         }
     }
-    float(l, node, kind)
+    float(l, node, kind, target.as_ref())
 }
 
 /// `QLinearAdd` and `QLinearMul`: a, its scale and zero point, b, its scale and zero point, y's scale and zero point.
@@ -169,21 +169,52 @@ impl Lowering<'_> {
     }
 }
 
-/// Arithmetic on floats.
-pub(super) fn float(l: &mut Lowering<'_>, node: &NodeProto, kind: BinaryKind) -> Result<bool, CompileError> {
+/// A float function of two values, neither of which nor the result has to be floats in memory.
+pub(super) fn float(
+    l: &mut Lowering<'_>,
+    node: &NodeProto,
+    kind: BinaryKind,
+    target: Option<&Target>,
+) -> Result<bool, CompileError> {
     let y_name = output(node)?;
     let y_fact = l.fact(y_name)?;
-    if y_fact.dtype != DatumType::F32 || y_fact.shape.len() > 6 {
+    if y_fact.dtype != DatumType::F32 || y_fact.shape.len() > 6 || y_fact.shape.contains(&0) {
         return Ok(false);
     }
     let y_shape = y_fact.shape.clone();
-    let (a, b) = (l.value(need(node, 0)?)?, l.value(need(node, 1)?)?);
+    let (a, a_meaning) = l.codes_or_floats(need(node, 0)?)?;
+    let (b, b_meaning) = l.codes_or_floats(need(node, 1)?)?;
     let name = node_name(node);
     let perm = common_order(&a, &b, &y_shape);
     let (a_id, b_id) = (l.broadcast(&name, &a, &perm), l.broadcast(&name, &b, &perm));
     let dims: Vec<usize> = perm.iter().map(|&i| y_shape[i]).collect();
-    let y = l.graph.tensor(y_name, DType::F32, &dims);
-    l.graph.step(&name, Op::Binary, &[a_id, b_id], y, &Binary { kind: kind as u32 });
-    l.set(y_name, Val { id: y, shape: y_shape, perm, unsigned: false });
+    let mut params = float_params(kind);
+    (params.a, params.b) = (a_meaning, b_meaning);
+    let Some(target) = target else {
+        let y = l.graph.tensor(y_name, DType::F32, &dims);
+        l.graph.step(&name, Op::Binary, &[a_id, b_id], y, &params).note = node.op_type.clone();
+        l.set(y_name, Val { id: y, shape: y_shape, perm, unsigned: false });
+        return Ok(true);
+    };
+    params.y = Affine { scale: target.quant.scale, zero_point: target.quant.zero_point };
+    params.bounds = [target.lo, target.hi];
+    let y = l.graph.tensor(&target.name, DType::I8, &dims);
+    l.graph.step(&name, Op::Binary, &[a_id, b_id], y, &params).note = node.op_type.clone();
+    l.finish(target, y, &y_shape, &perm);
     Ok(true)
+}
+
+/// Parameters of a function of floats.
+pub(super) fn float_params(kind: BinaryKind) -> Binary {
+    Binary { kind: kind as u32, ..Binary::default() }
+}
+
+impl Lowering<'_> {
+    /// A value as the integers it is known as, with their meaning, or as floats.
+    fn codes_or_floats(&mut self, name: &str) -> Result<(Val, Affine), CompileError> {
+        match self.integers(name)? {
+            Some((val, quant)) => Ok((val, Affine { scale: quant.scale, zero_point: quant.zero_point })),
+            None => Ok((self.value(name)?, Affine::default())),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! BatchNormalization by constants: one factor and one term for each channel.
 
 use dunlin_package::DType;
-use dunlin_package::op::{Binary, BinaryKind, Op};
+use dunlin_package::op::{BinaryKind, Op};
 use tract_onnx::pb::NodeProto;
 
+use super::arithmetic::float_params;
 use super::attributes::{float, int, need, output};
 use super::{Lowering, Val};
 use crate::error::CompileError;
@@ -36,9 +37,9 @@ pub(super) fn batch(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     let f = l.graph.constant(&format!("{name}.factor"), DType::F32, &dims, bytes(&factors));
     let t = l.graph.constant(&format!("{name}.term"), DType::F32, &dims, bytes(&terms));
     let scaled = l.graph.tensor(&format!("{name}.scaled"), DType::F32, &shape);
-    l.graph.step(&name, Op::Binary, &[val.id, f], scaled, &Binary { kind: BinaryKind::Mul as u32 });
+    l.graph.step(&name, Op::Binary, &[val.id, f], scaled, &float_params(BinaryKind::Mul));
     let id = l.graph.tensor(y, DType::F32, &shape);
-    l.graph.step(&name, Op::Binary, &[scaled, t], id, &Binary { kind: BinaryKind::Add as u32 });
+    l.graph.step(&name, Op::Binary, &[scaled, t], id, &float_params(BinaryKind::Add));
     l.set(y, Val { id, ..val });
     Ok(true)
 }

@@ -1,10 +1,11 @@
 //! Products of matrices: by constant weights, which is a convolution with one tap, and of two activations.
 
 use dunlin_package::DType;
-use dunlin_package::op::{Binary, BinaryKind, MatMul, MatMulFloat, Op, Range, Window};
+use dunlin_package::op::{BinaryKind, MatMul, MatMulFloat, Op, Range, Window};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
+use super::arithmetic::float_params;
 use super::attributes::{float, input, int, need, output};
 use super::conv::{Out, Stored, Weights, conv_float_step, qlinear_ends};
 use super::{Activation, Lowering, Quant, Target, Val};
@@ -210,7 +211,7 @@ fn on_floats(
         if form.beta != 1.0 {
             let scaled = l.graph.tensor(&format!("{name}.beta"), DType::F32, &val.shape);
             let beta = l.graph.constant("beta", DType::F32, &[], form.beta.to_le_bytes().to_vec());
-            l.graph.step(&name, Op::Binary, &[term, beta], scaled, &Binary { kind: BinaryKind::Mul as u32 });
+            l.graph.step(&name, Op::Binary, &[term, beta], scaled, &float_params(BinaryKind::Mul));
             term = scaled;
         }
         let sum = add(l, &name, y, term, &y_shape, y_name);
@@ -229,7 +230,7 @@ fn on_floats(
 
 fn add(l: &mut Lowering<'_>, node: &str, a: Id, b: Id, dims: &[usize], name: &str) -> Id {
     let y = l.graph.tensor(name, DType::F32, dims);
-    l.graph.step(node, Op::Binary, &[a, b], y, &Binary { kind: BinaryKind::Add as u32 });
+    l.graph.step(node, Op::Binary, &[a, b], y, &float_params(BinaryKind::Add));
     y
 }
 

@@ -36,7 +36,13 @@ pub(crate) fn rows(whole: &Tensor, mut each: impl FnMut(usize, usize) -> Option<
 }
 
 /// The row of `part` that belongs to the row of `whole` at `at`: as long, or one element.
-pub(crate) fn row<'d, T>(part: &Tensor, whole: &Tensor, mut at: usize, data: &'d [T]) -> Option<&'d [T]> {
+pub(crate) fn row<'d, T>(part: &Tensor, whole: &Tensor, at: usize, data: &'d [T]) -> Option<&'d [T]> {
+    let (start, len) = row_of(part, whole, at)?;
+    data.get(start..start + len)
+}
+
+/// Where [`row`] begins, and how long it is.
+pub(crate) fn row_of(part: &Tensor, whole: &Tensor, mut at: usize) -> Option<(usize, usize)> {
     let (mut offset, mut stride) = (0, 1);
     for i in 0..MAX_RANK {
         let (size, own) = (extent(whole, i), extent(part, i));
@@ -47,5 +53,5 @@ pub(crate) fn row<'d, T>(part: &Tensor, whole: &Tensor, mut at: usize, data: &'d
         }
         stride *= own;
     }
-    data.get(offset..offset + extent(part, 0))
+    Some((offset, extent(part, 0)))
 }

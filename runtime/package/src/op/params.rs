@@ -157,6 +157,14 @@ params! {
     Binary {
         /// A [`BinaryKind`].
         kind: u32,
+        /// The meaning of `a`, where it is i8.
+        a: Affine,
+        /// The meaning of `b`, where it is i8.
+        b: Affine,
+        /// The meaning of `y`, where it is i8.
+        y: Affine,
+        /// The least and the greatest value that `y` takes, where it is i8.
+        bounds: [i32; 2],
     }
 
     /// `Unary`.
