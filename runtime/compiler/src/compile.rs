@@ -27,6 +27,9 @@ pub struct Options {
     pub pins: Pins,
     /// The device, `any` for all.
     pub target: String,
+    /// Transposed convolutions between integers become integer steps too. ONNX Runtime computes them in floats, so that
+    /// results may differ from its own by a step; they are smaller and faster.
+    pub integer: bool,
     /// Vectors to put in the package.
     pub golden: Vec<Golden>,
     /// What the outputs' elements mean, for the first output.
@@ -75,7 +78,7 @@ pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError>
 
 fn compile_unguarded(onnx: &[u8], options: &Options) -> Result<Compiled, CompileError> {
     let imported = import::import(onnx, &options.pins)?;
-    let Lowered { mut graph, subgraphs, missing } = lower::lower(&imported)?;
+    let Lowered { mut graph, subgraphs, missing } = lower::lower(&imported, options.integer)?;
     let host = matches!(options.target.as_str(), "" | "any" | "host");
     if !missing.is_empty() && !host {
         return Err(refuse(&missing, &options.target));

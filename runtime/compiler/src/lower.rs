@@ -131,6 +131,8 @@ pub struct Missing {
 /// The state of a lowering.
 pub(crate) struct Lowering<'i> {
     pub(crate) imported: &'i Imported,
+    /// Whether operators that ONNX Runtime computes in floats become integer steps where the engine has them.
+    pub(crate) integer: bool,
     pub(crate) graph: Graph,
     values: HashMap<String, Val>,
     /// Floats that are known as integers: name to the integers' name and their meaning.
@@ -158,7 +160,7 @@ pub(crate) struct Lowered {
 ///
 /// # Errors
 /// When a node contradicts itself; nodes without an operator become steps of another executor.
-pub(crate) fn lower(imported: &Imported) -> Result<Lowered, CompileError> {
+pub(crate) fn lower(imported: &Imported, integer: bool) -> Result<Lowered, CompileError> {
     let mut consumers: HashMap<String, Vec<usize>> = HashMap::new();
     for (index, node) in imported.nodes.iter().enumerate() {
         for name in &node.input {
@@ -167,6 +169,7 @@ pub(crate) fn lower(imported: &Imported) -> Result<Lowered, CompileError> {
     }
     let mut lowering = Lowering {
         imported,
+        integer,
         graph: Graph::default(),
         values: HashMap::new(),
         dequantized: HashMap::new(),

@@ -17,6 +17,8 @@ pub(super) struct Weights {
     pub(super) codes: Vec<i16>,
     pub(super) dims: [usize; 4],
     pub(super) scales: Vec<f32>,
+    /// Whether the convolution is transposed.
+    pub(super) transposed: bool,
 }
 
 /// Weights as the graph has them, in its own order, with their zero points taken off.
@@ -205,7 +207,8 @@ impl Lowering<'_> {
         }
         let y = self.graph.tensor(name, dtype, &y_dims);
         let params = Conv { window, groups: groups as u32, x_zero_point: x_quant.zero_point, range };
-        self.graph.step(node, Op::Conv, &inputs, y, &params).macs = macs;
+        let op = if weights.transposed { Op::ConvTranspose } else { Op::Conv };
+        self.graph.step(node, op, &inputs, y, &params).macs = macs;
         y
     }
 }
@@ -345,7 +348,7 @@ fn integer_conv(
     let y_shape = l.fact(y_name)?.shape.clone();
     let Some(window) = window(node, &stored.shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
     let (codes, dims) = channels_last_weights(&stored.codes, &stored.shape);
-    let weights = Weights { codes, dims, scales: stored.scales };
+    let weights = Weights { codes, dims, scales: stored.scales, transposed: false };
     let (x, _) = l.feature_map(y_name, &val)?;
     l.describe(x, x_quant);
     let groups = int(node, "group").unwrap_or(1) as usize;

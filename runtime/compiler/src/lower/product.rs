@@ -85,7 +85,7 @@ fn by_constant(
     let m = val.shape.iter().product::<usize>() / k.max(1);
     let x = l.graph.view(val.id, &[1, 1, m, k]);
     l.describe(x, x_quant);
-    let weights = Weights { codes, dims: [n, 1, 1, k], scales: stored.scales };
+    let weights = Weights { codes, dims: [n, 1, 1, k], scales: stored.scales, transposed: false };
     let y = l.conv_step(&name, (x, x_quant), &weights, bias, out, (ONE_TAP, 1), [1, 1, m, n]);
     done(l, node, y, out)
 }
