@@ -1,1 +1,4 @@
-//! What the cross-crate suites share.
+//! What Dunlin's cross-crate suites share.
+
+pub mod npz;
+pub mod runner;
