@@ -182,10 +182,15 @@ impl Executor {
 
 impl Delegate for Executor {
     fn run(&mut self, index: u32, step: &mut ForeignStep<'_, '_>) -> Result<(), DelegateError> {
-        self.try_run(index, step).map_err(|error| {
-            self.error = Some(chain(&error));
-            DelegateError
-        })
+        // tract's panics must not cross into the application.
+        let run = std::panic::AssertUnwindSafe(|| self.try_run(index, step));
+        let text = match std::panic::catch_unwind(run) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "tract panicked".to_owned(),
+        };
+        self.error = Some(text);
+        Err(DelegateError)
     }
 }
 
@@ -197,10 +202,15 @@ pub(crate) fn prepare(bytes: &[u8]) -> Result<Runnable, CompileError> {
         let parsed = front_end().parse(&model, None)?;
         parsed.model.into_optimized()?.into_runnable()
     };
-    load().map_err(|e| {
+    let guarded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+    guarded.unwrap_or_else(|_| bail_with("tract panicked")).map_err(|e| {
         let names: Vec<&str> = model.graph.iter().flat_map(|g| &g.node).map(|n| n.op_type.as_str()).take(8).collect();
         CompileError::unsupported(format!("tract cannot run {}: {}", names.join(", "), chain(&e)))
     })
+}
+
+fn bail_with(text: &'static str) -> TractResult<Runnable> {
+    bail!(text)
 }
 
 fn to_tensor(dtype: DType, shape: &[usize], bytes: &[u8]) -> TractResult<Tensor> {

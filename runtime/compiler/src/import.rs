@@ -113,7 +113,12 @@ fn analyse(model: &ModelProto, pins: &Pins) -> Result<Analysed, CompileError> {
             .and_then(|fact| inference.set_input_fact(index, fact));
         fact.map_err(|e| CompileError::internal(chain(&e)))?;
     }
-    let error = inference.analyse(true).err().map(|e| chain(&e));
+    // Some of tract's rules panic on values that no model should have.
+    let analysed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inference.analyse(true)));
+    let error = match analysed {
+        Ok(result) => result.err().map(|e| chain(&e)),
+        Err(_) => return Err(CompileError::invalid("tract panicked while it inferred shapes")),
+    };
     let facts = parsed
         .outlets_by_name
         .iter()

@@ -212,6 +212,9 @@ impl<'i> Lowering<'i> {
                 fact.shape.len()
             )));
         }
+        if fact.shape.contains(&0) {
+            return Err(CompileError::unsupported(format!("input '{name}' has no elements: {:?}", fact.shape)));
+        }
         let stored = if fact.dtype == DatumType::U8 { DType::U8 } else { dtype(fact.dtype)? };
         let id = self.graph.tensor(name, stored, &fact.shape);
         self.graph.inputs.push((name.to_owned(), id));
@@ -222,6 +225,9 @@ impl<'i> Lowering<'i> {
 
     fn output(&mut self, name: &str) -> Result<(), CompileError> {
         let fact = self.fact(name)?.clone();
+        if fact.shape.contains(&0) {
+            return Err(CompileError::unsupported(format!("output '{name}' has no elements: {:?}", fact.shape)));
+        }
         let value = self.value(name)?;
         let value = self.logical(name, &value);
         let mut id = self.graph.view(value.id, &fact.shape);

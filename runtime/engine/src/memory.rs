@@ -105,10 +105,17 @@ pub struct Loan<'l, const N: usize> {
 
 /// Bytes as elements; `None` when misaligned, which a checked model never is.
 pub(crate) fn cast<T: Pod>(bytes: &[u8]) -> Option<&[T]> {
+    if bytes.is_empty() {
+        // Nothing may lie anywhere.
+        return Some(&[]);
+    }
     bytemuck::try_cast_slice(bytes).ok()
 }
 
 /// See [`cast`].
 pub(crate) fn cast_mut<T: Pod>(bytes: &mut [u8]) -> Option<&mut [T]> {
+    if bytes.is_empty() {
+        return Some(&mut []);
+    }
     bytemuck::try_cast_slice_mut(bytes).ok()
 }

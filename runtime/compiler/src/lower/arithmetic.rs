@@ -181,6 +181,11 @@ pub(super) fn float(
     if y_fact.dtype != DatumType::F32 || y_fact.shape.len() > 6 || y_fact.shape.contains(&0) {
         return Ok(false);
     }
+    for name in &node.input {
+        if l.fact(name)?.dtype != DatumType::F32 {
+            return Ok(false);
+        }
+    }
     let y_shape = y_fact.shape.clone();
     let (a, a_meaning) = l.codes_or_floats(need(node, 0)?)?;
     let (b, b_meaning) = l.codes_or_floats(need(node, 1)?)?;

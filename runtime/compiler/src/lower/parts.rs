@@ -169,6 +169,11 @@ pub(super) fn split(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     if shape.len() > 6 {
         return Ok(false);
     }
+    for name in &node.output {
+        if l.fact(name)?.shape.contains(&0) {
+            return Ok(false);
+        }
+    }
     let mut from = 0;
     for name in &node.output {
         let part = l.fact(name)?.shape.clone();
@@ -288,7 +293,8 @@ pub(super) fn depth_to_space(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
     let (split, order) = match (deep, columns) {
         (true, false) => (vec![n, block, block, c / (block * block), h, w], vec![0, 3, 4, 1, 5, 2]),
         (true, true) => (vec![n, c / (block * block), block, block, h, w], vec![0, 1, 4, 2, 5, 3]),
-        (false, _) => (vec![n, c, h / block, block, w / block, block], vec![0, 3, 5, 1, 2, 4]),
+        (false, false) => (vec![n, c, h / block, block, w / block, block], vec![0, 3, 5, 1, 2, 4]),
+        (false, true) => (vec![n, c, h / block, block, w / block, block], vec![0, 1, 3, 5, 2, 4]),
     };
     l.moved(node, |l, val| {
         let val = l.logical(&name, val);

@@ -15,6 +15,9 @@ use crate::import::node_name;
 pub(super) fn reduce(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (x, y) = (need(node, 0)?, output(node)?);
     let shape = l.fact(x)?.shape.clone();
+    if l.fact(x)?.dtype == DatumType::Bool {
+        return Err(CompileError::unsupported("a greatest or least of booleans").hint("cast them to a number first"));
+    }
     let (kind, global) = match node.op_type.as_str() {
         "GlobalAveragePool" => (ReduceKind::Mean, true),
         "GlobalMaxPool" => (ReduceKind::Max, true),

@@ -32,6 +32,17 @@ impl Lowering<'_> {
 
 /// The same value by another name.
 pub(super) fn identity(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
+    if node.op_type == "Dropout" {
+        let training = match super::attributes::input(node, 2).map(|n| l.constant(n)) {
+            None => false,
+            Some(Some(value)) => super::elements::<bool>(&value)?.first() == Some(&true),
+            Some(None) => true,
+        };
+        if training || node.output.iter().skip(1).any(|o| !o.is_empty()) {
+            return Err(CompileError::unsupported("dropout that is training, or whose mask is asked for")
+                .hint("export the model for inference"));
+        }
+    }
     l.moved(node, |_, val| Ok(val.clone()))
 }
 

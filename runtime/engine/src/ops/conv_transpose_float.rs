@@ -127,7 +127,8 @@ fn try_run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B)
                 to.fill(0.0);
                 for (i, &x) in x.iter().enumerate() {
                     let channel = number * block + i;
-                    match packed.get((g * s.c + channel) * row..)?.get(..row) {
+                    let at = (g * s.c + channel) * row;
+                    match packed.get(at..at + row) {
                         Some(weights) => backend.axpy_f32(x, weights, to),
                         None => {
                             for (i, to) in to.iter_mut().enumerate() {
