@@ -1,4 +1,4 @@
 //! What Dunlin's cross-crate suites share.
 
-pub mod npz;
+pub use dunlin_cli::npz;
 pub mod runner;
