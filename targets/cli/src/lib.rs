@@ -1,5 +1,15 @@
 //! The parts of the `dunlin` command, as a library for its tests and figures.
 
+pub mod arguments;
+pub mod bench;
+pub mod compile;
+pub mod demo;
+pub mod difference;
 pub mod failure;
+pub mod inspect;
 pub mod model;
 pub mod npz;
+pub mod run;
+pub mod samples;
+pub mod table;
+pub mod verify;

@@ -1,0 +1,143 @@
+//! `dunlin bench`: how long a model takes.
+
+use std::io::BufRead;
+use std::time::{Duration, Instant};
+
+use dunlin::Package;
+use dunlin::kernels::Backend;
+use serde_json::{Value, json};
+
+use crate::arguments::Import;
+use crate::failure::{Failure, Outcome};
+use crate::model::{self, File, Running, fill};
+use crate::samples::Samples;
+use crate::verify;
+
+/// Measures latency, load time and memory.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Bench {
+    /// A package or an ONNX file
+    pub model: String,
+    /// npz file with inputs, and with outputs to be compared; without one, the package's golden vectors, or zeros
+    #[arg(long, value_name = "FILE.npz")]
+    pub npz: Option<String>,
+    /// Threads; the engine uses one
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Milliseconds of runs that are not counted
+    #[arg(long, default_value_t = 60.0, value_name = "MS")]
+    pub warmup_ms: f64,
+    /// Milliseconds of runs that are counted, three at least
+    #[arg(long, default_value_t = 300.0, value_name = "MS")]
+    pub min_ms: f64,
+    /// The kernels to use
+    #[arg(long, default_value = "best")]
+    pub backend: String,
+    /// Stay, and answer each line 'RUN <ms>' with a line of JSON
+    #[arg(long)]
+    pub serve: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub import: Import,
+}
+
+/// Nanoseconds of each run, until `ms` milliseconds have passed, three runs at least.
+fn time(running: &mut Running<'_, '_>, ms: f64) -> Outcome<Vec<u64>> {
+    let end = Instant::now() + Duration::from_secs_f64(ms.clamp(0.0, 3.6e6) / 1e3);
+    let mut all = Vec::new();
+    while all.len() < 3 || Instant::now() < end {
+        let start = Instant::now();
+        running.run()?;
+        all.push(start.elapsed().as_nanos() as u64);
+    }
+    Ok(all)
+}
+
+/// The value below which a share of sorted values lies.
+fn quantile(sorted: &[u64], share: f64) -> u64 {
+    let at = (share * sorted.len() as f64) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+}
+
+/// The most memory the process has had, KiB, where the system tells.
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+impl Bench {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Names the file or array.
+    pub fn run(&self, json: bool) -> Outcome<()> {
+        if self.threads > 1 {
+            eprintln!("note: the engine runs on one thread");
+        }
+        let given = self.npz.as_deref().map(Samples::read).transpose()?;
+        let shapes = given.as_ref().map(Samples::shapes).unwrap_or_default();
+        let start = Instant::now();
+        let file = File::open(&self.model, &self.import.options_for(shapes))?;
+        let compile_ns = file.compiled.as_ref().map(|_| start.elapsed().as_nanos() as u64);
+        let package = Package::open(&file.bytes).map_err(|e| Failure::damaged(&self.model, e))?;
+        let samples = given.unwrap_or_else(|| Samples::of_package(&package));
+        let backend = model::backend(&self.backend)?;
+        model::with(&self.model, &file.bytes, backend, |package, running| {
+            let mut worst: Option<Vec<f64>> = None;
+            for (k, (inputs, outputs)) in samples.inputs.iter().zip(&samples.outputs).enumerate() {
+                if outputs.is_empty() {
+                    continue;
+                }
+                let all = verify::sample(running, package, k, inputs, outputs)?;
+                let before = worst.take().unwrap_or_else(|| vec![0.0; all.len()]);
+                worst = Some(before.iter().zip(all).map(|(w, d)| w.max(d.largest)).collect());
+            }
+            for (i, array) in samples.inputs.iter().flatten().take(package.manifest().inputs().len()).enumerate() {
+                fill(running, i, &format!("in0_{i}"), array)?;
+            }
+            time(running, self.warmup_ms)?;
+            let common = json!({"model": self.model, "backend": backend.name(), "threads": 1,
+                "load_ns": running.load_ns, "compile_ns": compile_ns, "arena_bytes": running.arena,
+                "package_bytes": file.bytes.len(), "max_abs_diff": worst});
+            if self.serve {
+                for line in std::io::stdin().lock().lines() {
+                    let Ok(line) = line else { break };
+                    let Some(ms) = line.strip_prefix("RUN ").and_then(|ms| ms.trim().parse::<f64>().ok()) else {
+                        return Err(Failure::damaged("stdin", format!("'{line}' is not 'RUN <ms>'")));
+                    };
+                    println!("{}", with_times(common.clone(), &time(running, ms)?));
+                }
+                return Ok(());
+            }
+            let times = time(running, self.min_ms)?;
+            if json {
+                println!("{}", with_times(common, &times));
+                return Ok(());
+            }
+            let mut sorted = times;
+            sorted.sort_unstable();
+            let us = |share| quantile(&sorted, share) as f64 / 1e3;
+            println!("{}  {}, 1 thread, {} runs", self.model, backend.name(), sorted.len());
+            println!("  p10 {:.1} us  median {:.1} us  p90 {:.1} us", us(0.1), us(0.5), us(0.9));
+            println!("  load {:.2} ms  arena {} bytes  package {} bytes", running.load_ns as f64 / 1e6, running.arena, file.bytes.len());
+            if let Some(ns) = compile_ns {
+                println!("  compiled from ONNX in {:.2} ms", ns as f64 / 1e6);
+            }
+            if let Some(worst) = worst {
+                println!("  largest difference by output {worst:?}");
+            }
+            Ok(())
+        })
+    }
+}
+
+fn with_times(mut record: Value, times: &[u64]) -> Value {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    record["ns"] = json!(times);
+    record["p10_ns"] = json!(quantile(&sorted, 0.1));
+    record["median_ns"] = json!(quantile(&sorted, 0.5));
+    record["p90_ns"] = json!(quantile(&sorted, 0.9));
+    record["rss_kb"] = json!(peak_kib());
+    record
+}
