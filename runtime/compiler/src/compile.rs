@@ -32,6 +32,8 @@ pub struct Options {
     pub integer: bool,
     /// Vectors to put in the package.
     pub golden: Vec<Golden>,
+    /// Greatest difference to the golden outputs that is no error; 0 for none.
+    pub tolerance: f32,
     /// What the outputs' elements mean, for the first output.
     pub labels: Vec<String>,
 }
@@ -142,8 +144,15 @@ fn write(
             macs: graph.steps.iter().map(|s| s.macs).sum(),
             source_digest: Sha256::digest(onnx).into(),
             exact: foreign.is_empty(),
+            tolerance: options.tolerance,
             inputs: graph.inputs.iter().map(port(&[])).collect(),
-            outputs: graph.outputs.iter().map(port(&options.labels)).collect(),
+            outputs: graph
+                .outputs
+                .iter()
+                .take(1)
+                .map(port(&options.labels))
+                .chain(graph.outputs.iter().skip(1).map(port(&[])))
+                .collect(),
             ..ManifestDraft::default()
         },
         foreign,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
-use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
@@ -20,6 +20,35 @@ pub struct Pins {
     pub shapes: HashMap<String, Vec<usize>>,
     /// Whole-number scalars that inputs always hold, so that branches on them can be resolved.
     pub values: HashMap<String, i64>,
+    /// Shapes by position of inputs that leave extents open; `shapes` goes first.
+    pub defaults: Vec<Vec<usize>>,
+    /// As `defaults`, by name; names that are no inputs are ignored.
+    pub named: HashMap<String, Vec<usize>>,
+}
+
+impl Pins {
+    /// These pins with the defaults of those inputs that need them.
+    fn settled(&self, graph: &GraphProto) -> Self {
+        let mut pins = self.clone();
+        let constants: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+        let inputs = graph.input.iter().filter(|i| !constants.contains(&i.name.as_str()));
+        for (i, input) in inputs.enumerate() {
+            let Some(shape) = self.named.get(&input.name).or_else(|| self.defaults.get(i)) else { continue };
+            if open(input) {
+                pins.shapes.entry(input.name.clone()).or_insert_with(|| shape.clone());
+            }
+        }
+        pins
+    }
+}
+
+/// Whether an input's shape has an extent that is no number.
+fn open(input: &ValueInfoProto) -> bool {
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+        return false;
+    };
+    let known = |d: &tensor_shape_proto::Dimension| matches!(d.value, Some(tensor_shape_proto::dimension::Value::DimValue(n)) if n >= 0);
+    tensor.shape.as_ref().is_none_or(|shape| !shape.dim.iter().all(known))
 }
 
 /// What is known of a value of the graph.
@@ -70,6 +99,7 @@ pub(crate) fn import(bytes: &[u8], pins: &Pins) -> Result<Imported, CompileError
         return Err(CompileError::new(ErrorKind::NotOnnx, "not an ONNX model: it holds no graph")
             .hint("the file may be empty, truncated or of another format"));
     }
+    let pins = &model.graph.as_ref().map_or_else(Pins::default, |g| pins.settled(g));
     resolve::normalise(&mut model, pins)?;
     // A branch on a constant can only be known after inference, and inference fails on branches that disagree.
     for _ in 0..64 {

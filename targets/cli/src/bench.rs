@@ -119,7 +119,12 @@ impl Bench {
             let us = |share| quantile(&sorted, share) as f64 / 1e3;
             println!("{}  {}, 1 thread, {} runs", self.model, backend.name(), sorted.len());
             println!("  p10 {:.1} us  median {:.1} us  p90 {:.1} us", us(0.1), us(0.5), us(0.9));
-            println!("  load {:.2} ms  arena {} bytes  package {} bytes", running.load_ns as f64 / 1e6, running.arena, file.bytes.len());
+            println!(
+                "  load {:.2} ms  arena {} bytes  package {} bytes",
+                running.load_ns as f64 / 1e6,
+                running.arena,
+                file.bytes.len()
+            );
             if let Some(ns) = compile_ns {
                 println!("  compiled from ONNX in {:.2} ms", ns as f64 / 1e6);
             }

@@ -59,8 +59,7 @@ pub fn write(arrays: &[(String, Array)]) -> Result<Vec<u8>, String> {
     for (name, array) in arrays {
         let comma = if array.shape.len() == 1 { "," } else { "" };
         let shape = array.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        let mut header =
-            format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({shape}{comma}), }}", array.dtype);
+        let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({shape}{comma}), }}", array.dtype);
         // Magic, version and length are ten bytes; the data begins at a multiple of 64.
         let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
         header.push_str(&" ".repeat(padded - header.len() - 1));

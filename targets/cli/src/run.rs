@@ -65,7 +65,10 @@ impl Run {
                 for i in 0..manifest.inputs().len() {
                     let key = format!("in{k}_{i}");
                     let array = inputs.get(i).ok_or_else(|| {
-                        Failure::damaged(&self.inputs, format!("'{key}' is missing: the model has {} inputs", manifest.inputs().len()))
+                        Failure::damaged(
+                            &self.inputs,
+                            format!("'{key}' is missing: the model has {} inputs", manifest.inputs().len()),
+                        )
                     })?;
                     fill(running, i, &key, array)?;
                 }
@@ -77,17 +80,30 @@ impl Run {
                     let all = values(port.dtype, output.bytes());
                     let top = output.argmax();
                     let label = top.and_then(|t| port.label(t));
-                    let (low, high) = all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+                    let (low, high) =
+                        all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
                     if !json {
-                        let first: Vec<String> = all.iter().take(8).map(|v| format!("{v:.6}").trim_end_matches('0').trim_end_matches('.').to_owned()).collect();
+                        let first: Vec<String> = all
+                            .iter()
+                            .take(8)
+                            .map(|v| format!("{v:.6}").trim_end_matches('0').trim_end_matches('.').to_owned())
+                            .collect();
                         let more = if all.len() > 8 { ", ..." } else { "" };
                         let label = label.map(|l| format!(" '{l}'")).unwrap_or_default();
                         let top = top.map(|t| format!("  largest at {t}{label}")).unwrap_or_default();
-                        println!("{key} ({}) {} {shape:?}  {low:.4} to {high:.4}{top}\n  [{}{more}]", port.name, port.dtype.name(), first.join(", "));
+                        println!(
+                            "{key} ({}) {} {shape:?}  {low:.4} to {high:.4}{top}\n  [{}{more}]",
+                            port.name,
+                            port.dtype.name(),
+                            first.join(", ")
+                        );
                     }
                     records.push(json!({"key": key, "output": port.name, "dtype": port.dtype.name(), "shape": shape,
                         "min": low, "max": high, "argmax": top, "label": label}));
-                    results.push((key, Array { dtype: numpy(port.dtype).to_owned(), shape, bytes: output.bytes().to_vec() }));
+                    results.push((
+                        key,
+                        Array { dtype: numpy(port.dtype).to_owned(), shape, bytes: output.bytes().to_vec() },
+                    ));
                 }
             }
             Ok(())

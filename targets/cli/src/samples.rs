@@ -59,7 +59,8 @@ impl Samples {
             port.map(|p| p.shape().iter().map(|&d| d as usize).collect()).unwrap_or_default()
         };
         for case in package.golden().iter().flat_map(|g| g.cases()) {
-            let array = |dtype, data: &[u8], shape| Array { dtype: numpy(dtype).to_owned(), shape, bytes: data.to_vec() };
+            let array =
+                |dtype, data: &[u8], shape| Array { dtype: numpy(dtype).to_owned(), shape, bytes: data.to_vec() };
             let manifest = package.manifest();
             let inputs = case.inputs().map(|t| array(t.dtype, t.data, shape(manifest.input(usize::from(t.port)))));
             samples.inputs.push(inputs.collect());

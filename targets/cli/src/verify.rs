@@ -121,7 +121,8 @@ impl Verify {
         } else {
             vec![model::backend(&self.backend)?]
         };
-        let mut rows = vec![["output", "backend", "elements", "differing", "largest", "relative"].map(str::to_owned).to_vec()];
+        let mut rows =
+            vec![["output", "backend", "elements", "differing", "largest", "relative"].map(str::to_owned).to_vec()];
         let mut records = Vec::new();
         let mut failed = false;
         for backend in names {
@@ -141,8 +142,11 @@ impl Verify {
             }
         }
         if json {
-            println!("{}", json!({"model": self.model, "samples": samples.inputs.len(), "tolerance": tolerance,
-                "relative": self.relative, "pass": !failed, "outputs": records}));
+            println!(
+                "{}",
+                json!({"model": self.model, "samples": samples.inputs.len(), "tolerance": tolerance,
+                "relative": self.relative, "pass": !failed, "outputs": records})
+            );
         } else {
             print!("{}", table(&rows, &[2, 3, 4, 5]));
         }
