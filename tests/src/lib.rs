@@ -1,4 +1,4 @@
-//! What Dunlin's cross-crate suites share.
+//! What the suites share: models with vectors, and how to run them.
 
-pub use dunlin_cli::npz;
+pub mod corpus;
 pub mod runner;

@@ -14,7 +14,15 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin-cli", &["dunlin", "dunlin-models"]),
     (
         "dunlin-tests",
-        &["dunlin", "dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-models", "dunlin-package"],
+        &[
+            "dunlin",
+            "dunlin-cli",
+            "dunlin-compiler",
+            "dunlin-engine",
+            "dunlin-kernels",
+            "dunlin-models",
+            "dunlin-package",
+        ],
     ),
 ];
 
