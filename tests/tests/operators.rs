@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dunlin::kernels::{Backend, available};
 use dunlin::onnx::Options;
 use dunlin::package::op::Op;
-use dunlin_tests::npz::{self, Array};
+use dunlin_cli::npz::{self, Array};
 use dunlin_tests::runner::{Difference, Loaded, compare};
 
 struct Case {
