@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 
+/// Bytes of the largest array that is read.
+const MOST: usize = 1 << 31;
+
 /// One array: little-endian elements, row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
@@ -34,16 +37,25 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Array>, String> {
         let mut entry = archive.by_index(i).map_err(|e| format!("entry {i}: {e}"))?;
         let name = entry.name().trim_end_matches(".npy").to_owned();
         let header = npyz::NpyHeader::from_reader(&mut entry).map_err(|e| format!("entry '{name}': {e}"))?;
-        let dtype = match header.dtype() {
-            npyz::DType::Plain(plain) => plain.to_string(),
+        let (dtype, size) = match header.dtype() {
+            npyz::DType::Plain(plain) => (plain.to_string(), plain.num_bytes()),
             other => return Err(format!("entry '{name}' has type {}", other.descr())),
         };
-        let shape = header.shape().iter().map(|&d| d as usize).collect();
+        let shape: Vec<usize> = header.shape().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+        let wanted = shape.iter().try_fold(size.unwrap_or(0), |n, &d| n.checked_mul(d));
+        let Some(wanted) = wanted.filter(|&n| n <= MOST) else {
+            return Err(format!("entry '{name}' claims a shape of {shape:?}, which is more than {MOST} bytes"));
+        };
         if header.order() != npyz::Order::C {
             return Err(format!("entry '{name}' lies column by column"));
         }
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(|e| format!("entry '{name}': {e}"))?;
+        // One byte more than the shape says shows that the file says something else.
+        let entry = &mut entry;
+        entry.take(wanted as u64 + 1).read_to_end(&mut bytes).map_err(|e| format!("entry '{name}': {e}"))?;
+        if bytes.len() != wanted {
+            return Err(format!("entry '{name}' has not the {wanted} bytes that its shape {shape:?} takes"));
+        }
         arrays.insert(name, Array { dtype, shape, bytes });
     }
     Ok(arrays)
