@@ -49,7 +49,7 @@ fn try_run(view: &StepView<'_>, memory: &mut Memory<'_>) -> Option<()> {
     let [data] = loan.inputs;
     let sums: &mut [f32] = cast_mut(loan.scratch.get_mut(..4 * c)?)?;
     let (lo, hi) = bounds(&p.range).unwrap_or((i8::MIN, i8::MAX));
-    let [kh, kw] = p.window.kernel;
+    let taps = p.window.kernel.map(u64::from).iter().product::<u64>();
     for at in 0..y.len().checked_div(c)? {
         sums.fill(0.0);
         let (line, ox) = (at / ow, at % ow);
@@ -68,7 +68,7 @@ fn try_run(view: &StepView<'_>, memory: &mut Memory<'_>) -> Option<()> {
                 }
             }
         }
-        let count = if p.count_border == 1 { kh * kw } else { count.max(1) } as f32;
+        let count = if p.count_border == 1 { taps as f32 } else { count.max(1) as f32 };
         let place = at * c..(at + 1) * c;
         if x.dtype == DType::I8 {
             for (y, &sum) in cast_mut::<i8>(loan.output)?.get_mut(place)?.iter_mut().zip(&*sums) {

@@ -38,7 +38,11 @@ pub(crate) fn check_shapes([x, w, y]: [&Tensor; 3], window: &Window, groups: usi
     if !divisible || n != yn || wo != o || [kh, kw] != kernel || wc != c / groups || kh * kw * wc == 0 || y.is_empty() {
         return Err(Fault::Shape);
     }
-    if window.stride.contains(&0) || window.dilation.contains(&0) { Err(Fault::Params) } else { Ok(()) }
+    // Places are added and taps multiplied in usize, which may be 32 bits.
+    let reach = |tap: u32, step: u32| tap.saturating_mul(step) <= i32::MAX as u32;
+    let reached = (window.kernel.iter().zip(window.dilation)).all(|(&k, d)| reach(k, d));
+    let small = reached && window.pad.iter().all(|&pad| pad <= i32::MAX as u32);
+    if !small || window.stride.contains(&0) || window.dilation.contains(&0) { Err(Fault::Params) } else { Ok(()) }
 }
 
 struct Shape {

@@ -82,18 +82,73 @@ fn pool<T: Pod + PartialOrd>(
     Some(())
 }
 
-/// The places of the input that the window at `(oy, ox)` sees, the border left out.
+/// The places of the input that the window at `(oy, ox)` sees, the border left out: no more steps than places.
 pub(crate) fn seen(
     window: &Window,
     [oy, ox]: [usize; 2],
     [h, w]: [usize; 2],
 ) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let ([kh, kw], [sy, sx]) = (window.kernel.map(|v| v as usize), window.stride.map(|v| v as usize));
-    let ([dy, dx], [top, left, _, _]) = (window.dilation.map(|v| v as usize), window.pad.map(|v| v as usize));
-    (0..kh).flat_map(move |ky| {
-        (0..kw).filter_map(move |kx| {
-            let (iy, ix) = ((oy * sy + ky * dy).wrapping_sub(top), (ox * sx + kx * dx).wrapping_sub(left));
-            (iy < h && ix < w).then_some((iy, ix))
-        })
-    })
+    let [top, left, _, _] = window.pad;
+    let down = Taps::new(window, 0, oy, h, top);
+    let right = Taps::new(window, 1, ox, w, left);
+    down.flat_map(move |iy| right.map(move |ix| (iy, ix)))
+}
+
+/// The places of one axis under a window's taps.
+#[derive(Clone, Copy)]
+struct Taps {
+    next: usize,
+    step: usize,
+    left: usize,
+}
+
+impl Taps {
+    fn new(window: &Window, axis: usize, out: usize, size: usize, pad: u32) -> Self {
+        let of = |values: [u32; 2]| u64::from(values.get(axis).copied().unwrap_or(1));
+        let (taps, step, pad) = (of(window.kernel), of(window.dilation).max(1), u64::from(pad));
+        let start = (out as u64).saturating_mul(of(window.stride));
+        // The first tap that is not left of the input, and the first that is right of it.
+        let first = pad.saturating_sub(start).div_ceil(step);
+        let end = (size as u64).saturating_add(pad).saturating_sub(start).div_ceil(step).min(taps);
+        let next = start.saturating_add(first.saturating_mul(step)).saturating_sub(pad);
+        // Each tap between them is a place of the input, so that the numbers are no greater than its size.
+        Self { next: next as usize, step: step as usize, left: end.saturating_sub(first) as usize }
+    }
+}
+
+impl Iterator for Taps {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let at = self.next;
+        self.next = at.wrapping_add(self.step);
+        Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_beside_the_input_are_left_out() {
+        let places = |kernel, stride, dilation, pad, out, size| {
+            let window =
+                Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [dilation; 2], pad: [pad, pad, 0, 0] };
+            Taps::new(&window, 0, out, size, pad).collect::<std::vec::Vec<_>>()
+        };
+        for (kernel, stride, dilation, pad, out, size) in
+            (0..3 * 3 * 3 * 4 * 5).map(|i| (1 + i % 3, 1 + i / 3 % 3, 1 + i / 9 % 3, i / 27 % 4, i as usize / 108, 5))
+        {
+            let plain: std::vec::Vec<usize> = (0..kernel as usize)
+                .map(|tap| (out * stride as usize + tap * dilation as usize).wrapping_sub(pad as usize))
+                .filter(|&at| at < size)
+                .collect();
+            assert_eq!(places(kernel, stride, dilation, pad, out, size), plain);
+        }
+        assert_eq!(places(u32::MAX, u32::MAX, 1, u32::MAX, 0, 3), []);
+        assert_eq!(places(u32::MAX, u32::MAX, 1, u32::MAX, 1, 3), [0, 1, 2]);
+        assert_eq!(places(u32::MAX, 1, u32::MAX, 1, 0, 3), []);
+    }
 }
