@@ -12,8 +12,9 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Clone, Copy)]
 struct Line(#[expect(dead_code, reason = "read as bytes")] [u8; 64]);
 
-/// Work that is still worth a run.
-const MOST: usize = 1 << 14;
+/// Bytes of tensors, and products of two of them, that are still worth a run.
+const MOST: usize = 1 << 16;
+const MOST_PRODUCTS: usize = 1 << 26;
 
 fn bytes(lines: &mut [Line]) -> &mut [u8] {
     lines.as_flattened_mut_bytes()
@@ -43,8 +44,12 @@ fuzz_target!(|input: &[u8]| {
     let Ok(read) = Plan::read(plan) else { return };
     let work: usize = read.tensors().map(|t| t.bytes()).fold(0, usize::saturating_add);
     let Ok(model) = Model::<Scalar>::from_parts(plan, weights, ops::all()) else { return };
-    // Kernels are cubic at most in what a tensor holds; the limit keeps a run within the fuzzer's timeout.
-    if work > MOST || model.arena_len(Scalar) > 1 << 22 {
+    // A kernel multiplies each element of one tensor by each of another at most; the limits keep a run within the
+    // fuzzer's timeout.
+    let mut sizes: Vec<usize> = read.tensors().map(|t| t.bytes()).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let products: usize = sizes.iter().take(2).fold(1, |product, &size| product.saturating_mul(size));
+    if work > MOST || products > MOST_PRODUCTS || model.arena_len(Scalar) > 1 << 22 {
         return;
     }
     let mut outputs: Option<Vec<u8>> = None;
