@@ -1,5 +1,6 @@
 //! ONNX bytes to nodes with known types, shapes and constants. tract parses, infers shapes and folds constants.
 
+mod check;
 mod operators;
 mod resolve;
 
@@ -100,9 +101,13 @@ pub(crate) fn import(bytes: &[u8], pins: &Pins) -> Result<Imported, CompileError
             .hint("the file may be empty, truncated or of another format"));
     }
     let pins = &model.graph.as_ref().map_or_else(Pins::default, |g| pins.settled(g));
-    resolve::normalise(&mut model, pins)?;
+    resolve::fix(&mut model, pins)?;
+    let operators = front_end().op_register;
     // A branch on a constant can only be known after inference, and inference fails on branches that disagree.
     for _ in 0..64 {
+        if let Some(graph) = model.graph.as_mut() {
+            check::graph(graph, &operators)?;
+        }
         let analysed = analyse(&model, pins)?;
         if !resolve::inline_branches(&mut model, &analysed)? {
             return finish(model, analysed);
@@ -118,37 +123,67 @@ struct Analysed {
 }
 
 fn analyse(model: &ModelProto, pins: &Pins) -> Result<Analysed, CompileError> {
+    // Some of tract's rules panic on values that no model should have.
+    let guarded = |model: &ModelProto| std::panic::catch_unwind(|| infer(model, pins));
+    if let Ok(result) = guarded(model) {
+        return result;
+    }
+    let error = CompileError::invalid("tract cannot infer its shape, and panicked")
+        .hint("an attribute may be out of range, or a shape wrong; onnx.checker.check_model tells more");
+    // The first node with which the graph makes tract panic is the one to name.
+    let Some(graph) = &model.graph else { return Err(error) };
+    let panics = |count: &usize| {
+        let mut part = model.clone();
+        if let Some(graph) = part.graph.as_mut() {
+            graph.node.truncate(*count);
+            graph.output.clear();
+        }
+        guarded(&part).is_err()
+    };
+    let counts: Vec<usize> = (1..=graph.node.len()).collect();
+    let first = counts.partition_point(|count| !panics(count));
+    Err(match graph.node.get(first) {
+        Some(node) => error.at(&node_name(node), &node.op_type),
+        None => error,
+    })
+}
+
+fn infer(model: &ModelProto, pins: &Pins) -> Result<Analysed, CompileError> {
     let onnx = front_end();
     let parsed = onnx.parse(model, None).map_err(|error| {
         CompileError::new(ErrorKind::InvalidGraph, format!("cannot read the graph: {}", chain(&error)))
     })?;
     let mut inference = parsed.model;
-    if let Some(name) = parsed.unresolved_inputs.first() {
-        return Err(CompileError::invalid(format!("nothing produces the value '{name}'")));
-    }
     for (name, shape) in &pins.shapes {
         let outlet = parsed.outlets_by_name.get(name).copied();
-        let index = inference.input_outlets().ok().and_then(|o| o.iter().position(|&o| Some(o) == outlet));
-        let Some(index) = index else {
-            let names = inference.input_outlets().map(|o| o.len()).unwrap_or(0);
+        let inputs: Vec<OutletId> = inference.input_outlets().map(<[OutletId]>::to_vec).unwrap_or_default();
+        let Some(index) = inputs.iter().position(|&o| Some(o) == outlet) else {
+            let named =
+                |&o: &OutletId| parsed.outlets_by_name.iter().find(|(_, v)| **v == o).map(|(n, _)| format!("'{n}'"));
+            let names: Vec<String> = inputs.iter().filter_map(named).collect();
             return Err(CompileError::new(
                 ErrorKind::DynamicShape,
                 format!("the model has no input '{name}' to shape"),
             )
-            .hint(format!("it has {names} inputs; inspect lists their names")));
+            .hint(format!("it has {}", names.join(", "))));
         };
-        let fact = inference
-            .input_fact(index)
-            .map(|f| f.clone().with_shape(ShapeFactoid::from(shape.iter().map(|&d| d.to_dim()))))
-            .and_then(|fact| inference.set_input_fact(index, fact));
-        fact.map_err(|e| CompileError::internal(chain(&e)))?;
+        let fact = inference.input_fact(index).cloned().map_err(|e| CompileError::internal(chain(&e)))?;
+        let free = |d: &GenericFactoid<TDim>, &wanted: &usize| {
+            d.concretize().and_then(|d| d.to_usize().ok()).is_none_or(|d| d == wanted)
+        };
+        let rank = fact.shape.rank().concretize().is_none_or(|rank| rank == shape.len() as i64);
+        if !rank || !fact.shape.dims().zip(shape).all(|(d, wanted)| free(d, wanted)) {
+            return Err(CompileError::new(
+                ErrorKind::DynamicShape,
+                format!("input '{name}' cannot have the shape {shape:?}: the model says {:?}", fact.shape),
+            )
+            .hint("only extents that the model leaves open can be given"));
+        };
+        inference
+            .set_input_fact(index, fact.with_shape(ShapeFactoid::from(shape.iter().map(|&d| d.to_dim()))))
+            .map_err(|e| CompileError::internal(chain(&e)))?;
     }
-    // Some of tract's rules panic on values that no model should have.
-    let analysed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inference.analyse(true)));
-    let error = match analysed {
-        Ok(result) => result.err().map(|e| chain(&e)),
-        Err(_) => return Err(CompileError::invalid("tract panicked while it inferred shapes")),
-    };
+    let error = inference.analyse(true).err().map(|e| chain(&e));
     let facts = parsed
         .outlets_by_name
         .iter()
@@ -162,7 +197,6 @@ fn finish(model: ModelProto, analysed: Analysed) -> Result<Imported, CompileErro
     let constants: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let inputs: Vec<String> =
         graph.input.iter().map(|i| i.name.clone()).filter(|n| !constants.contains(&n.as_str())).collect();
-    let mut facts = HashMap::new();
     for input in &inputs {
         let fact = analysed.facts.get(input);
         if fact.is_some_and(|f| f.shape.concretize().and_then(|s| whole(&s)).is_none()) {
@@ -173,29 +207,55 @@ fn finish(model: ModelProto, analysed: Analysed) -> Result<Imported, CompileErro
             .hint(format!("give it one: --input-shape {input}=1,3,224,224")));
         }
     }
+    let mut facts = HashMap::new();
     for (name, fact) in &analysed.facts {
         let (Some(dtype), Some(shape)) = (fact.datum_type.concretize(), fact.shape.concretize()) else { continue };
         let Some(shape) = whole(&shape) else { continue };
         facts.insert(name.clone(), Fact { dtype, shape, value: fact.value.concretize() });
     }
+    for input in &inputs {
+        facts.get(input).map_or(Ok(()), |fact| sized(input, fact))?;
+    }
     let outputs: Vec<String> = graph.output.iter().map(|o| o.name.clone()).collect();
     let nodes = graph.node.clone();
     for node in &nodes {
         for name in node.output.iter().filter(|n| !n.is_empty()) {
-            if !facts.contains_key(name) {
-                let reason = analysed.error.as_deref().unwrap_or("its shape depends on the data");
-                return Err(CompileError::new(
-                    ErrorKind::DynamicShape,
-                    format!("the shape of '{name}' is not known at compile time: {reason}"),
-                )
-                .hint("fix the shapes of the inputs with --input-shape NAME=d,d,... ; shapes that depend on data cannot be compiled")
-                .at(&node_name(node), &node.op_type));
+            match facts.get(name) {
+                Some(fact) => sized(name, fact).map_err(|e| e.at(&node_name(node), &node.op_type))?,
+                None => return Err(unknown(name, node, &nodes, analysed.error.as_deref())),
             }
         }
     }
     let opset =
         model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map_or(0, |o| o.version);
     Ok(Imported { nodes, facts, inputs, outputs, opset, model })
+}
+
+/// Refuses tensors that no package can hold.
+fn sized(name: &str, fact: &Fact) -> Result<(), CompileError> {
+    let bytes = fact.shape.iter().try_fold(fact.dtype.size_of(), |n, &d| n.checked_mul(d));
+    if bytes.is_some_and(|n| n <= check::MOST_BYTES) {
+        return Ok(());
+    }
+    Err(CompileError::new(ErrorKind::TooLarge, format!("'{name}' has the shape {:?}: more than 2 GB", fact.shape)))
+}
+
+/// Why a value has no shape: inference failed somewhere, or it depends on data.
+fn unknown(name: &str, node: &NodeProto, nodes: &[NodeProto], error: Option<&str>) -> CompileError {
+    let Some(reason) = error else {
+        return CompileError::new(
+            ErrorKind::DynamicShape,
+            format!("the shape of '{name}' is not known at compile time: it depends on the data"),
+        )
+        .hint("replace the operator by one whose result has a fixed shape, or cut the model before it")
+        .at(&node_name(node), &node.op_type);
+    };
+    // The node at which inference stopped need not be the first without a shape.
+    let named = |n: &&NodeProto| !n.name.is_empty() && reason.contains(&format!("\"{}\"", n.name));
+    let node = nodes.iter().find(named).unwrap_or(node);
+    CompileError::invalid(format!("types and shapes contradict each other: {reason}"))
+        .hint("onnx.checker.check_model with full_check=True tells more")
+        .at(&node_name(node), &node.op_type)
 }
 
 fn whole(shape: &[TDim]) -> Option<Vec<usize>> {

@@ -98,7 +98,11 @@ impl File {
             return Ok(Self { bytes, compiled: None });
         }
         let bar = spinner("compiling");
+        // tract's panics become errors; what the hook would print of them helps nobody.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
         let compiled = onnx::compile(bytes, options).map_err(|e| Failure::compiler(path, &e));
+        std::panic::set_hook(hook);
         bar.finish_and_clear();
         let compiled = compiled?;
         Ok(Self { bytes: Block::from(&compiled.package[..]), compiled: Some(compiled) })

@@ -10,10 +10,8 @@ use dunlin_tests::runner::Loaded;
 
 /// The outputs for one sample, which every backend has to agree on.
 fn run(loaded: &Loaded, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
-    let mut all: Vec<_> = available()
-        .into_iter()
-        .map(|backend| loaded.run(&[inputs.to_vec()], backend, false).expect("it runs").remove(0))
-        .collect();
+    let mut all: Vec<_> =
+        available().map(|backend| loaded.run(&[inputs.to_vec()], backend, false).expect("it runs").remove(0)).collect();
     all.dedup();
     assert_eq!(all.len(), 1, "backends differ");
     all.remove(0)

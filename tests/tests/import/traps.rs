@@ -187,11 +187,11 @@ fn wider_and_narrower_integers_are_named() {
         .output("y", DataType::Float)
         .bytes();
     let cases = [
-        ("int16", "make-q", quantized(DataType::Int16, 2)),
-        ("uint16", "make-q", quantized(DataType::Uint16, 2)),
+        ("int16", "'z'", quantized(DataType::Int16, 2)),
+        ("uint16", "'z'", quantized(DataType::Uint16, 2)),
         ("int4", "'w'", weights(DataType::Int4, 4)),
         ("uint4", "'w'", weights(DataType::Uint4, 4)),
-        ("int16", "make-v", weights(DataType::Int16, 16)),
+        ("int16", "'w'", weights(DataType::Int16, 16)),
         ("blocked", "make-v", blocked),
     ];
     for (form, place, onnx) in cases {

@@ -1,4 +1,4 @@
-//! What is settled before and between inferences: unsupported types are named, branches on constants are taken.
+//! What is settled before and between inferences: inputs with one value, branches on constants.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,42 +8,9 @@ use tract_onnx::tract_hir::internal::*;
 use super::{Analysed, Pins, node_name};
 use crate::error::{CompileError, ErrorKind};
 
-/// The ONNX types that are not supported, by their numbers.
-const FOREIGN_TYPES: &[(i32, &str)] = &[
-    (4, "uint16"),
-    (5, "int16"),
-    (17, "float8e4m3fn"),
-    (18, "float8e4m3fnuz"),
-    (19, "float8e5m2"),
-    (20, "float8e5m2fnuz"),
-    (21, "uint4"),
-    (22, "int4"),
-    (23, "float4e2m1"),
-];
-
-/// Checks types that tract would read wrongly, and fixes pinned inputs.
-pub(super) fn normalise(model: &mut ModelProto, pins: &Pins) -> Result<(), CompileError> {
+/// Makes constants of the inputs that are fixed.
+pub(super) fn fix(model: &mut ModelProto, pins: &Pins) -> Result<(), CompileError> {
     let Some(graph) = model.graph.as_mut() else { return Ok(()) };
-    for tensor in &graph.initializer {
-        if let Some((_, name)) = FOREIGN_TYPES.iter().find(|(t, _)| *t == tensor.data_type) {
-            return Err(CompileError::unsupported(format!("constant '{}' has type {name}", tensor.name))
-                .hint("quantize to int8 or uint8; 16-bit, 4-bit and 8-bit float types are not supported yet"));
-        }
-        if tensor.data_location.is_some_and(|l| l != 0) {
-            return Err(CompileError::unsupported(format!("constant '{}' lies in another file", tensor.name))
-                .hint("save the model with its weights inside: onnx.save(model, path)"));
-        }
-    }
-    for node in &graph.node {
-        if matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear") {
-            let block = node.attribute.iter().find(|a| a.name == "block_size").map_or(0, |a| a.i);
-            if block != 0 {
-                return Err(CompileError::unsupported(format!("blocked quantization (block_size {block})"))
-                    .hint("quantize per tensor or per axis")
-                    .at(&node_name(node), &node.op_type));
-            }
-        }
-    }
     for (name, &value) in &pins.values {
         let Some(at) = graph.input.iter().position(|i| &i.name == name) else {
             return Err(CompileError::new(ErrorKind::InvalidGraph, format!("the model has no input '{name}' to fix"))

@@ -14,7 +14,22 @@ impl Lowering<'_> {
     pub(super) fn linear_params(&self, node: &NodeProto) -> Result<Option<Quant>, CompileError> {
         let quantize = node.op_type == "QuantizeLinear";
         let name = if quantize { output(node)? } else { need(node, 0)? };
-        let unsigned = match self.fact(name)?.dtype {
+        let integers = self.fact(name)?.dtype;
+        let scale = self.fact(need(node, 1)?)?.dtype;
+        if scale != DatumType::F32 {
+            let kind = if scale == DatumType::F16 { ErrorKind::Unsupported } else { ErrorKind::InvalidGraph };
+            return Err(CompileError::new(kind, format!("the scale '{}' has type {scale:?}", need(node, 1)?))
+                .hint("export the model with float scales"));
+        }
+        if let Some(name) = input(node, 2) {
+            let zero_point = self.fact(name)?.dtype;
+            if zero_point != integers {
+                return Err(CompileError::invalid(format!(
+                    "the zero point '{name}' has type {zero_point:?}, the integers have {integers:?}"
+                )));
+            }
+        }
+        let unsigned = match integers {
             DatumType::U8 => true,
             DatumType::I8 => false,
             _ => return Ok(None),
@@ -126,8 +141,20 @@ pub(super) fn quantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, C
         l.set(to, Val { id, unsigned: quant.unsigned, ..val });
         return Ok(true);
     }
-    let val = l.value(from)?;
+    let mut val = l.value(from)?;
     let dims = l.graph.tensors[val.id].dims.clone();
+    match l.fact(from)?.dtype {
+        DatumType::F32 => {}
+        DatumType::I32 => {
+            let floats = l.graph.tensor(from, DType::F32, &dims);
+            l.graph.step(to, Op::Dequantize, &[val.id], floats, &Affine { scale: 1.0, zero_point: 0 });
+            val.id = floats;
+        }
+        other => {
+            return Err(CompileError::unsupported(format!("quantizes '{from}' of type {other:?}"))
+                .hint("cast it to float first"));
+        }
+    }
     let id = l.graph.tensor(to, DType::I8, &dims);
     let params = Affine { scale: quant.scale, zero_point: quant.zero_point };
     l.graph.step(to, Op::Quantize, &[val.id], id, &params);
