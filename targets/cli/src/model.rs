@@ -84,7 +84,12 @@ impl File {
     /// # Errors
     /// Names the file.
     pub fn open(path: &str, options: &Options) -> Outcome<Self> {
-        Self::from_bytes(path, &read(path)?, options)
+        let mut options = options.clone();
+        if options.name.is_empty() {
+            let stem = std::path::Path::new(path).file_stem();
+            options.name = stem.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        }
+        Self::from_bytes(path, &read(path)?, &options)
     }
 
     /// As [`open`](Self::open), from bytes.

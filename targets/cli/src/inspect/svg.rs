@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{Described, brackets, executor, quantized};
+use crate::table::grouped;
 
 /// Height of one step's row.
 const ROW: usize = 30;
 /// Where the rows begin.
-const TOP: usize = 64;
+const TOP: usize = 72;
 /// Left edge and width of the boxes; skipping edges are drawn left of them.
 const BOX: (usize, usize) = (110, 330);
 /// Left edge and width of the memory plan.
@@ -48,16 +49,18 @@ pub(super) fn draw(d: &Described<'_>) -> String {
     );
     let _ = writeln!(
         out,
-        "<text x=\"20\" y=\"44\" class=\"dim\">green: integers, yellow: floats, red: tract. {} steps, {} multiply-accumulates, {} bytes of weights</text>",
+        "<text x=\"20\" y=\"44\" class=\"dim\">{} steps, {} multiply-accumulates, {} bytes of weights. green: integers, yellow: floats, red: tract</text>",
         d.steps.len(),
-        m.macs,
-        m.weight_bytes
+        grouped(m.macs),
+        grouped(u64::from(m.weight_bytes))
     );
     let arena = d.plan.arena_bytes().max(1);
     let _ = writeln!(
         out,
-        "<text x=\"{}\" y=\"44\" class=\"dim\">arena, 0 to {arena} bytes; the least possible is {}</text>",
-        PLAN.0, m.lower_bound_bytes
+        "<text x=\"{}\" y=\"58\" class=\"dim\">arena over time: {} bytes from left to right, {} at least</text>",
+        PLAN.0,
+        grouped(arena as u64),
+        grouped(u64::from(m.lower_bound_bytes))
     );
     // Who wrote each tensor, so that arrows know where they start.
     let mut writer = vec![0usize; d.plan.tensor_count()];
