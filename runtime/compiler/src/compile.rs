@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use dunlin_engine::Model;
 use dunlin_engine::ops;
+use dunlin_engine::{LoadError, Model};
 use dunlin_kernels::Scalar;
 use dunlin_package::{Builder, GoldenCase, ManifestDraft, PortDraft, StepNames};
 use dunlin_package::{DType, Package};
@@ -107,6 +107,25 @@ fn refuse(missing: &[Missing], target: &str) -> CompileError {
         .hint("replace these operators, or compile with --target host, where tract runs them")
 }
 
+/// The engine's proof fails where the graph contradicts itself in a way that inference let pass.
+fn unsound(error: &LoadError, graph: &Graph, emitted: &Emitted) -> CompileError {
+    let refused = CompileError::invalid(format!("it makes no sound plan: {error}"))
+        .hint("if onnx.checker.check_model with full_check=True accepts the model, please report it");
+    match error {
+        LoadError::MissingOp { step, .. } | LoadError::Overlap { step } | LoadError::Step { step, .. } => {
+            match graph.steps.get(usize::from(*step)) {
+                Some(step) => refused.at(&step.node, step.op.name()),
+                None => refused,
+            }
+        }
+        LoadError::OutOfBounds { tensor } | LoadError::Misaligned { tensor } => {
+            let name = emitted.names.get(usize::from(*tensor)).map_or("", String::as_str);
+            CompileError::invalid(format!("the constant or value '{name}' has no sound place: {error}"))
+        }
+        _ => refused,
+    }
+}
+
 fn write(
     onnx: &[u8],
     options: &Options,
@@ -115,7 +134,7 @@ fn write(
     foreign: Vec<Vec<u8>>,
 ) -> Result<Vec<u8>, CompileError> {
     let model = Model::<Scalar>::from_parts_hybrid(&emitted.plan, &emitted.weights, ops::all());
-    let model = model.map_err(|e| CompileError::internal(format!("the plan is not sound: {e}")))?;
+    let model = model.map_err(|e| unsound(&e, graph, emitted))?;
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     let port = |labels: &[String]| {
         let labels = labels.to_vec();

@@ -1,6 +1,7 @@
 //! Files that cannot be compiled: each is refused by a text that names the thing.
 
 use dunlin::onnx::{CompileError, ErrorKind, Options, Pins, compile};
+use dunlin_cli::npz;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::graph::{Attribute, Graph};
@@ -254,4 +255,35 @@ fn what_is_too_large() {
         .output("z", DataType::Float);
     let error = refused("a filled terabyte", &filled.bytes(), &Options::default());
     assert!(error.to_string().contains("make-f"), "{error}");
+}
+
+/// Every operator's model with damaged bytes: an answer, and never a fault of the compiler's own.
+#[test]
+fn damaged_models_of_every_operator() {
+    let flips: u32 = std::env::var("DUNLIN_FLIPS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let cases = npz::read(include_bytes!("../../conformance/cases.npz")).expect("cases.npz");
+    // xorshift32
+    let mut state = 0x9E37_79B9u32;
+    let mut random = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as usize % n
+    };
+    let mut wrong = Vec::new();
+    for (key, array) in cases.into_iter().filter(|(key, _)| key.ends_with("/model")) {
+        for _ in 0..flips {
+            let mut bytes = array.bytes.clone();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                bytes[at] = if random(2) == 0 { bytes[at] ^ (1 << random(8)) } else { random(256) as u8 };
+            }
+            if let Err(error) = compile(&bytes, &Options::default())
+                && error.kind() == ErrorKind::Internal
+            {
+                wrong.push(format!("{key}: {error}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -18,7 +18,7 @@ pub(super) fn register(onnx: &mut tract_onnx::Onnx) {
         onnx.op_register.insert(name, |_, node| shaped(node, Form::Same));
     }
     for name in ["QLinearAdd", "QLinearMul"] {
-        onnx.op_register.insert(name, |_, node| shaped(node, Form::Broadcast));
+        onnx.op_register.insert(name, |_, node| shaped(node, Form::Broadcast { other: place(node, 3)? }));
     }
     onnx.op_register.insert("QLinearGlobalAveragePool", |_, node| {
         let last = node.get_attr_opt::<i64>("channels_last")?.unwrap_or(0) == 1;
@@ -27,12 +27,26 @@ pub(super) fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert("QLinearAveragePool", average_pool);
     onnx.op_register.insert("QLinearConcat", |_, node| {
         let axis = node.get_attr("axis")?;
-        shaped(node, Form::Concat { axis })
+        let parts: TractResult<Vec<usize>> = (2..node.input.len()).step_by(3).map(|i| place(node, i)).collect();
+        shaped(node, Form::Concat { axis, parts: parts? })
     });
     onnx.op_register.insert("QGemm", |_, node| {
         let flag = |name| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(0) == 1);
-        shaped(node, Form::Gemm { left: flag("transA")?, right: flag("transB")? })
+        let form = Form::Gemm {
+            left: flag("transA")?,
+            right: flag("transB")?,
+            other: place(node, 3)?,
+            quantized: place(node, 7).is_ok(),
+        };
+        shaped(node, form)
     });
+}
+
+/// tract leaves out the inputs that are absent: where input `i` is then.
+fn place(node: &NodeProto, i: usize) -> TractResult<usize> {
+    let given = |name: &&String| !name.is_empty();
+    ensure!(node.input.get(i).as_ref().is_some_and(given), "input {i} is absent");
+    Ok(node.input.iter().take(i).filter(given).count())
 }
 
 fn linear(node: &NodeProto, quantize: bool) -> Built {
@@ -71,6 +85,7 @@ impl Expansion for Linear {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
+        check_input_arity(inputs, 2 + usize::from(self.zero_point))?;
         check_output_arity(outputs, 1)?;
         s.equals(&inputs[0].shape, &outputs[0].shape)?;
         if !self.quantize {
@@ -190,10 +205,10 @@ impl TypedOp for OpaqueLinear {
 #[derive(Clone, Debug)]
 enum Form {
     Same,
-    Broadcast,
+    Broadcast { other: usize },
     GlobalPool { last: bool },
-    Concat { axis: i64 },
-    Gemm { left: bool, right: bool },
+    Concat { axis: i64, parts: Vec<usize> },
+    Gemm { left: bool, right: bool, other: usize, quantized: bool },
 }
 
 /// An operator of which only the shape is known here: the compiler lowers it, tract never runs it.
@@ -224,9 +239,9 @@ impl Expansion for Shaped {
                 s.equals(&y.datum_type, &inputs[0].datum_type)?;
                 s.equals(&y.shape, &inputs[0].shape)?;
             }
-            Form::Broadcast => {
+            Form::Broadcast { other } => {
                 s.equals(&y.datum_type, &inputs[0].datum_type)?;
-                s.given_2(&inputs[0].shape, &inputs[3].shape, move |s, a, b| {
+                s.given_2(&inputs[0].shape, &inputs[*other].shape, move |s, a, b| {
                     s.equals(&y.shape, tract_onnx::tract_core::broadcast::multi_broadcast(&[&a, &b])?)
                 })?;
             }
@@ -234,31 +249,35 @@ impl Expansion for Shaped {
                 let last = *last;
                 s.equals(&y.datum_type, &inputs[0].datum_type)?;
                 s.given(&inputs[0].shape, move |s, x| {
+                    ensure!(x.len() > 2, "its input has {} axes", x.len());
                     let channels = if last { x.len() - 1 } else { 1 };
                     let keep = |(i, d): (usize, &TDim)| if i == 0 || i == channels { d.clone() } else { 1.to_dim() };
                     let shape: TVec<TDim> = x.iter().enumerate().map(keep).collect();
                     s.equals(&y.shape, shape)
                 })?;
             }
-            Form::Concat { axis } => {
+            Form::Concat { axis, parts } => {
                 let axis = *axis;
-                s.equals(&y.datum_type, &inputs[1].datum_type)?;
-                let shapes: Vec<_> = (2..inputs.len()).step_by(3).map(|i| &inputs[i].shape).collect();
+                let Some(&first) = parts.first() else { bail!("it joins nothing") };
+                s.equals(&y.datum_type, &inputs[first].datum_type)?;
+                let shapes: Vec<_> = parts.iter().map(|&i| &inputs[i].shape).collect();
                 s.given_all(shapes, move |s, shapes: Vec<TVec<TDim>>| {
                     let axis = usize::try_from(if axis < 0 { axis + shapes[0].len() as i64 } else { axis })?;
+                    ensure!(shapes.iter().all(|s| axis < s.len()), "axis {axis} is out of range");
                     let mut shape = shapes[0].clone();
                     shape[axis] = shapes.iter().map(|s| s[axis].clone()).sum();
                     s.equals(&y.shape, shape)
                 })?;
             }
-            Form::Gemm { left, right } => {
+            Form::Gemm { left, right, other, quantized } => {
                 let (left, right) = (*left, *right);
-                if inputs.len() > 7 {
+                if *quantized {
                     s.equals(&y.datum_type, &inputs[0].datum_type)?;
                 } else {
                     s.equals(&y.datum_type, f32::datum_type())?;
                 }
-                s.given_2(&inputs[0].shape, &inputs[3].shape, move |s, a, b| {
+                s.given_2(&inputs[0].shape, &inputs[*other].shape, move |s, a, b| {
+                    ensure!(a.len() == 2 && b.len() == 2, "its operands are no matrices");
                     s.equals(&y.shape, tvec!(a[usize::from(left)].clone(), b[usize::from(!right)].clone()))
                 })?;
             }
