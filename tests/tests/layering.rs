@@ -8,10 +8,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin-kernels", &[]),
     ("dunlin-package", &[]),
     ("dunlin-engine", &["dunlin-kernels", "dunlin-package"]),
+    ("dunlin-update", &["dunlin-package"]),
     ("dunlin-compiler", &["dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin-models", &[]),
-    ("dunlin-cli", &["dunlin", "dunlin-models"]),
+    ("dunlin-cli", &["dunlin", "dunlin-models", "dunlin-update"]),
     (
         "dunlin-tests",
         &[
@@ -22,6 +23,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "dunlin-kernels",
             "dunlin-models",
             "dunlin-package",
+            "dunlin-update",
         ],
     ),
 ];

@@ -1,0 +1,1 @@
+//! Updates as differences to a package that the device has.
