@@ -1,0 +1,300 @@
+//! Who may say what: signed documents, roles and thresholds.
+//!
+//! After The Update Framework and Uptane, in a form that a microcontroller can check. *Root* names the keys of all roles
+//! and is replaced by a chain of roots. *Targets* says what a package is. *Rollout* says which package a device should
+//! run now, with a sequence that only rises and the time. A *distributor* may have to sign besides targets.
+//! `TRUST.md` has every byte.
+
+mod document;
+mod key;
+#[cfg(feature = "std")]
+mod sign;
+
+use serde::{Deserialize, Serialize};
+
+pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, SIGNATURE_LEN, message_head};
+pub use key::{Ed25519, KeyId, PublicKey, Verifier, key_id};
+#[cfg(feature = "std")]
+pub use sign::{SecretKey, SignError, envelope, sign};
+
+/// Keys that a root may name.
+pub const MAX_KEYS: usize = 8;
+
+/// What a key may sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// Which keys there are.
+    Root = 0,
+    /// What a package is.
+    Targets = 1,
+    /// Who should run which package now.
+    Rollout = 2,
+    /// A second signature of whoever distributes the packages of others.
+    Distributor = 3,
+}
+
+impl Role {
+    /// Every role, in the order of the numbers.
+    pub const ALL: [Self; 4] = [Self::Root, Self::Targets, Self::Rollout, Self::Distributor];
+
+    /// The role's name in files and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Targets => "targets",
+            Self::Rollout => "rollout",
+            Self::Distributor => "distributor",
+        }
+    }
+}
+
+/// The keys of a role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleKeys {
+    /// How many of them have to sign; 0: the role is not used.
+    pub threshold: u8,
+    /// Bit `i`: key `i` has the role.
+    pub keys: u8,
+}
+
+/// The root document: keys and thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootKeys {
+    /// Its number in the chain, from 1.
+    pub version: u32,
+    /// From when on no offer is accepted under it, seconds since 1970.
+    pub expires: u64,
+    /// Number of keys.
+    pub count: u8,
+    /// The keys; zeros from `count` on.
+    pub keys: [PublicKey; MAX_KEYS],
+    /// Keys and threshold by number of the role.
+    pub roles: [RoleKeys; 4],
+}
+
+impl RootKeys {
+    /// Keys and threshold of a role.
+    #[must_use]
+    pub fn role(&self, role: Role) -> RoleKeys {
+        self.roles.get(role as usize).copied().unwrap_or_default()
+    }
+
+    /// The keys that have a role.
+    pub fn keys_of(&self, role: Role) -> impl Iterator<Item = &PublicKey> {
+        let mask = self.role(role).keys;
+        self.keys
+            .iter()
+            .take(usize::from(self.count))
+            .enumerate()
+            .filter(move |(i, _)| mask & (1 << i) != 0)
+            .map(|(_, k)| k)
+    }
+
+    /// Whether every role that is used can reach its threshold, and the three that are needed are used.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let count = usize::from(self.count);
+        if count > MAX_KEYS || self.version == 0 {
+            return false;
+        }
+        let known = self.keys.iter().take(count);
+        let distinct = known.clone().enumerate().all(|(i, k)| !known.clone().take(i).any(|other| other == k));
+        let reachable = |role: &RoleKeys| {
+            u32::from(role.threshold) <= role.keys.count_ones() && u32::from(role.keys) < (1u32 << count)
+        };
+        let needed = [Role::Root, Role::Targets, Role::Rollout];
+        distinct && self.roles.iter().all(reachable) && needed.iter().all(|&role| self.role(role).threshold > 0)
+    }
+
+    /// Whether a role has the same keys and threshold in another root.
+    #[must_use]
+    pub fn same_role(&self, other: &Self, role: Role) -> bool {
+        self.role(role).threshold == other.role(role).threshold && self.keys_of(role).eq(other.keys_of(role))
+    }
+
+    /// A root with the longest encoding.
+    #[cfg(all(test, feature = "std"))]
+    pub(crate) fn largest() -> Self {
+        let roles = [RoleKeys { threshold: 8, keys: 255 }; 4];
+        Self { version: u32::MAX, expires: u64::MAX, count: 8, keys: [[255; 32]; MAX_KEYS], roles }
+    }
+}
+
+/// What targets signs: a package and what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release<'a> {
+    /// Name of the model.
+    pub name: &'a str,
+    /// Version of the model, as its authors write it.
+    pub version: &'a str,
+    /// The package's digest.
+    pub digest: [u8; 32],
+    /// SHA-256 of the whole package, seal and all.
+    pub hash: [u8; 32],
+    /// Bytes of the whole package.
+    pub len: u32,
+    /// Releases of a model are numbered from 1.
+    pub number: u32,
+    /// Raised when packages before this one must never run again.
+    pub counter: u32,
+    /// From when on it is not accepted, seconds since 1970; 0: never.
+    pub expires: u64,
+    /// What it was compiled for; `any` runs everywhere.
+    pub target: &'a str,
+    /// Least engine, major and minor.
+    pub engine_min: (u16, u16),
+    /// Version of the operators.
+    pub ops_version: u16,
+    /// Bytes of tensors and of what operators need besides.
+    pub memory: u32,
+}
+
+/// What rollout signs: which package who should run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout<'a> {
+    /// Name of the model.
+    pub name: &'a str,
+    /// Rises with every document; an older one is refused.
+    pub sequence: u64,
+    /// When it was signed, seconds since 1970.
+    pub time: u64,
+    /// From when on it is not accepted.
+    pub expires: u64,
+    /// Digest of the package.
+    pub digest: [u8; 32],
+    /// Mixed with the device's identity to give its bucket.
+    pub salt: &'a [u8],
+    /// Devices with a bucket below it are meant, of 10,000.
+    pub share: u16,
+    /// Beginnings of digests whose tombstones are lifted, 16 bytes each.
+    pub lifted: &'a [u8],
+}
+
+impl Rollout<'_> {
+    /// The bucket of a device, from 0 to 9,999: the first four bytes of SHA-256 over salt and identity, little endian,
+    /// modulo 10,000.
+    #[must_use]
+    pub fn bucket(&self, identity: &[u8]) -> u16 {
+        use sha2::{Digest, Sha256};
+        let hash = Sha256::new_with_prefix(self.salt).chain_update(identity).finalize();
+        let first = hash.iter().take(4).rev().fold(0u32, |n, b| n << 8 | u32::from(*b));
+        (first % 10_000) as u16
+    }
+}
+
+/// Why documents are not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// It is longer than [`MAX_DOCUMENT`].
+    TooLong,
+    /// Its framing or its fields do not decode.
+    Malformed,
+    /// It is the document of another role.
+    Document {
+        /// The role whose document was expected.
+        expected: Role,
+    },
+    /// Too few keys of a role signed it.
+    Threshold {
+        /// The role.
+        role: Role,
+        /// Valid signatures by different keys of the role.
+        valid: u8,
+        /// How many it takes.
+        needed: u8,
+    },
+    /// A root does not follow the one in force.
+    RootVersion {
+        /// The version that would.
+        expected: u32,
+        /// What it has.
+        found: u32,
+    },
+    /// A root that could not be met: thresholds out of reach, or roles without keys.
+    RootUnsound,
+    /// It is too old.
+    Expired {
+        /// The document's role.
+        role: Role,
+    },
+    /// A rollout document older than one that was seen.
+    Replayed {
+        /// The newest sequence that was seen.
+        newest: u64,
+        /// What it has.
+        found: u64,
+    },
+    /// The release is not the one that the rollout names.
+    Mixed,
+}
+
+impl core::fmt::Display for TrustError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "the document has more than {MAX_DOCUMENT} bytes"),
+            Self::Malformed => f.write_str("the document does not decode"),
+            Self::Document { expected } => write!(f, "this is not a {} document", expected.name()),
+            Self::Threshold { role, valid, needed } => {
+                write!(f, "{valid} valid signatures of the role {}, {needed} are needed", role.name())
+            }
+            Self::RootVersion { expected, found } => write!(f, "root {found} does not follow root {}", expected - 1),
+            Self::RootUnsound => f.write_str("the root has roles whose threshold their keys cannot reach"),
+            Self::Expired { role } => write!(f, "the {} document has expired", role.name()),
+            Self::Replayed { newest, found } => write!(f, "rollout {found} is older than rollout {newest}"),
+            Self::Mixed => f.write_str("the release is not the one that the rollout names"),
+        }
+    }
+}
+
+impl core::error::Error for TrustError {}
+
+/// Follows a chain of roots from the one in force.
+///
+/// Each has to be signed by enough root keys of the one before and of its own, and to be its direct successor.
+///
+/// # Errors
+/// What is wrong with the first that does not follow.
+pub fn follow<V: Verifier>(root: &RootKeys, bytes: &[u8], verifier: &V) -> Result<RootKeys, TrustError> {
+    let document = Document::read(bytes, Role::Root)?;
+    let next: RootKeys = document.decode()?;
+    let expected = root.version.saturating_add(1);
+    if next.version != expected {
+        return Err(TrustError::RootVersion { expected, found: next.version });
+    }
+    document.check(root, Role::Root, verifier)?;
+    if !next.is_sound() {
+        return Err(TrustError::RootUnsound);
+    }
+    document.check(&next, Role::Root, verifier)?;
+    Ok(next)
+}
+
+/// Reads a release that enough targets keys signed, and enough of the distributor's when the root asks for them.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn release<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) -> Result<Release<'a>, TrustError> {
+    let document = Document::read(bytes, Role::Targets)?;
+    document.check(root, Role::Targets, verifier)?;
+    if root.role(Role::Distributor).threshold > 0 {
+        document.check(root, Role::Distributor, verifier)?;
+    }
+    document.decode()
+}
+
+/// Reads a rollout that enough rollout keys signed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn rollout<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) -> Result<Rollout<'a>, TrustError> {
+    let document = Document::read(bytes, Role::Rollout)?;
+    document.check(root, Role::Rollout, verifier)?;
+    let rollout: Rollout<'a> = document.decode()?;
+    if rollout.share > 10_000 || !rollout.lifted.len().is_multiple_of(crate::record::PREFIX) {
+        return Err(TrustError::Malformed);
+    }
+    Ok(rollout)
+}

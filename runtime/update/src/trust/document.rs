@@ -1,0 +1,125 @@
+//! The envelope of signed documents.
+
+use serde::Deserialize;
+
+use super::{Role, RootKeys, TrustError, Verifier, key_id};
+
+/// Bytes that a document may have.
+pub const MAX_DOCUMENT: usize = 2048;
+/// Signatures that a document may carry.
+pub const MAX_SIGNATURES: usize = 16;
+/// Bytes of a signature with its key and role.
+pub const SIGNATURE_LEN: usize = 80;
+
+const MAGIC: [u8; 4] = *b"DNSG";
+const VERSION: u8 = 1;
+const HEAD_LEN: usize = 8;
+/// Before every signed message, so that a signature means nothing elsewhere.
+const DOMAIN: [u8; 16] = *b"dunlin-signed-1\0";
+const ED25519: u8 = 1;
+
+/// What is signed before a document's payload: the domain, the document's role and the role that the key signs in.
+#[must_use]
+pub fn message_head(document: Role, signer: Role) -> [u8; 18] {
+    let mut head = [0; 18];
+    let fields = DOMAIN.into_iter().chain([document as u8, signer as u8]);
+    head.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+    head
+}
+
+/// A document whose signatures are not yet checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Document<'a> {
+    role: Role,
+    signatures: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Document<'a> {
+    /// Reads the framing.
+    ///
+    /// # Errors
+    /// When it is broken, or the document is another role's.
+    pub fn read(bytes: &'a [u8], expected: Role) -> Result<Self, TrustError> {
+        if bytes.len() > MAX_DOCUMENT {
+            return Err(TrustError::TooLong);
+        }
+        let (head, rest) = bytes.split_first_chunk::<HEAD_LEN>().ok_or(TrustError::Malformed)?;
+        let &[a, b, c, d, version, role, count, reserved] = head;
+        if [a, b, c, d] != MAGIC || version != VERSION || reserved != 0 || usize::from(count) > MAX_SIGNATURES {
+            return Err(TrustError::Malformed);
+        }
+        if role != expected as u8 {
+            return Err(TrustError::Document { expected });
+        }
+        let (signatures, payload) =
+            rest.split_at_checked(usize::from(count) * SIGNATURE_LEN).ok_or(TrustError::Malformed)?;
+        let document = Self { role: expected, signatures, payload };
+        // Bytes that nothing reads are bytes in which nothing may be hidden.
+        let clean = document.signatures().all(|s| s.reserved == [0; 6] && s.algorithm == ED25519);
+        if clean { Ok(document) } else { Err(TrustError::Malformed) }
+    }
+
+    fn signatures(&self) -> impl Iterator<Item = Signature<'a>> {
+        self.signatures.chunks_exact(SIGNATURE_LEN).filter_map(Signature::read)
+    }
+
+    /// Checks that enough different keys of a role signed it in that role.
+    ///
+    /// # Errors
+    /// [`TrustError::Threshold`].
+    pub fn check<V: Verifier>(&self, root: &RootKeys, role: Role, verifier: &V) -> Result<(), TrustError> {
+        let needed = root.role(role).threshold;
+        let head = message_head(self.role, role);
+        let signed = |key: &[u8; 32]| {
+            let id = key_id(key);
+            self.signatures()
+                .filter(|s| s.key == id && s.role == role as u8)
+                .any(|s| verifier.verify(key, &[&head, self.payload], s.bytes))
+        };
+        let valid = root.keys_of(role).filter(|key| signed(key)).count();
+        if needed > 0 && valid >= usize::from(needed) {
+            return Ok(());
+        }
+        Err(TrustError::Threshold { role, valid: valid as u8, needed })
+    }
+
+    /// The payload's fields; nothing may follow them.
+    ///
+    /// # Errors
+    /// [`TrustError::Malformed`].
+    pub fn decode<T: Deserialize<'a>>(&self) -> Result<T, TrustError> {
+        match postcard::take_from_bytes(self.payload) {
+            Ok((value, [])) => Ok(value),
+            _ => Err(TrustError::Malformed),
+        }
+    }
+
+    /// What is signed, after [`message_head`].
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Keys that claim to have signed, with the number of the role they signed in.
+    pub fn signers(&self) -> impl Iterator<Item = (super::KeyId, u8)> + use<'a> {
+        self.signatures.chunks_exact(SIGNATURE_LEN).filter_map(Signature::read).map(|s| (s.key, s.role))
+    }
+}
+
+struct Signature<'a> {
+    key: [u8; 8],
+    algorithm: u8,
+    role: u8,
+    reserved: [u8; 6],
+    bytes: &'a [u8; 64],
+}
+
+impl<'a> Signature<'a> {
+    fn read(entry: &'a [u8]) -> Option<Self> {
+        let (&key, rest) = entry.split_first_chunk::<8>()?;
+        let (&[algorithm, role], rest) = rest.split_first_chunk::<2>()?;
+        let (&reserved, rest) = rest.split_first_chunk::<6>()?;
+        Some(Self { key, algorithm, role, reserved, bytes: rest.first_chunk()? })
+    }
+}

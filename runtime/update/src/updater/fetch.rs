@@ -1,0 +1,240 @@
+//! Bytes into a slot, and what is in the slot against what was signed.
+
+use super::{UpdateError, Updater};
+use crate::delta::{Applier, Checkpoint, Header};
+use crate::journal::{Journal, Mark};
+use crate::phase::{Event, Phase, Rejection};
+use crate::record::{Candidate, Stage, State, prefix};
+use crate::slot::{Growing, Running, Writer};
+use crate::storage::{Area, Storage};
+use crate::trust::Verifier;
+
+/// Bytes that go through the decoder before progress is noted.
+const PIECE: usize = 64;
+
+/// A download, with what a power cut forgets.
+pub(super) struct Download {
+    writer: Writer,
+    journal: Journal,
+    /// Sectors that the journal knows of.
+    noted: u32,
+    /// The next byte of the stream.
+    next: u32,
+    decoder: Option<Decoder>,
+}
+
+/// A difference being applied.
+struct Decoder {
+    applier: Applier,
+    /// The latest place to begin again from whose output is whole in the slot.
+    safe: Checkpoint,
+    /// A later one, whose output is not yet.
+    held: Option<Checkpoint>,
+}
+
+impl Download {
+    /// The next byte of the stream.
+    pub(super) fn next(&self) -> u32 {
+        self.next
+    }
+}
+
+/// How far a download is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Bytes are missing.
+    More {
+        /// The offset in the stream that comes next.
+        next: u32,
+        /// Bytes of the stream.
+        len: u32,
+    },
+    /// The package is in its slot and has the signed hash; it may be started.
+    Staged,
+}
+
+impl<S: Storage, V: Verifier> Updater<'_, S, V> {
+    /// The offset of the next byte that is wanted, after a start as well as between pieces; a package that is all there
+    /// is hashed and staged.
+    ///
+    /// # Errors
+    /// When nothing is being fetched, what is in the slot is not what was signed, or the storage fails.
+    pub fn resume(&mut self) -> Result<Progress, UpdateError> {
+        if self.phase == Phase::Staged {
+            return Ok(Progress::Staged);
+        }
+        let candidate = self.fetching()?;
+        if self.download.is_none() {
+            let download = match self.reopen(&candidate) {
+                Err(UpdateError::Rejected(reason)) => return Err(self.refuse(&candidate, reason)),
+                other => other?,
+            };
+            self.step(Event::Receive)?;
+            self.download = Some(download);
+        }
+        self.progress(&candidate)
+    }
+
+    /// Takes the bytes of the stream from `offset` on. Those that it has already are skipped.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume); and when the bytes leave a gap or are too many.
+    pub fn receive(&mut self, offset: u32, bytes: &[u8]) -> Result<Progress, UpdateError> {
+        if let Progress::Staged = self.resume()? {
+            return Ok(Progress::Staged);
+        }
+        let candidate = self.fetching()?;
+        let expected = self.download.as_ref().map_or(0, Download::next);
+        let known = expected.checked_sub(offset).ok_or(UpdateError::Gap { expected })?;
+        let end = u32::try_from(bytes.len()).ok().and_then(|n| n.checked_add(offset));
+        if end.is_none_or(|end| end > candidate.transfer.len) {
+            return Err(UpdateError::Excess);
+        }
+        let news = bytes.get(known as usize..).unwrap_or(&[]);
+        for piece in news.chunks(PIECE) {
+            if let Err(error) = self.piece(&candidate, piece) {
+                // What is in memory no longer tells what is stored; the journal does.
+                self.download = None;
+                let UpdateError::Rejected(reason) = error else { return Err(error) };
+                return Err(self.refuse(&candidate, reason));
+            }
+        }
+        self.progress(&candidate)
+    }
+
+    fn fetching(&self) -> Result<Candidate, UpdateError> {
+        let fetching = matches!(self.phase, Phase::Offered | Phase::Fetching);
+        self.state.candidate.filter(|_| fetching).ok_or(UpdateError::Phase(self.phase))
+    }
+
+    /// The download as the journal tells it.
+    fn reopen(&mut self, candidate: &Candidate) -> Result<Download, UpdateError> {
+        let header = self.header(candidate)?;
+        let storage = self.storage.get_mut();
+        let (journal, mark) = Journal::resume(storage, candidate)?;
+        let geometry = storage.geometry(Area::Slot(candidate.package.slot));
+        let durable = mark.and_then(|m| m.sectors.checked_mul(geometry.sector)).unwrap_or(0);
+        let mark = mark.filter(|m| durable <= geometry.len && m.checkpoint.output_offset <= durable);
+        let Some(mark) = mark else {
+            let journal = Journal::start(storage, candidate)?;
+            let writer = Writer::new(candidate.package.slot, geometry, 0, 0, candidate.package.len);
+            let safe = Checkpoint { patch_offset: 0, output_offset: 0 };
+            let decoder = header.map(|_| Decoder { applier: Applier::new(), safe, held: None });
+            return Ok(Download { writer, journal, noted: 0, next: 0, decoder });
+        };
+        let safe = mark.checkpoint;
+        let durable = durable.min(candidate.package.len);
+        let (start, applier) = match &header {
+            None => (durable, None),
+            // Before the first segment there is only the header, which has to come again.
+            Some(_) if safe.patch_offset == 0 => (0, Some(Applier::new())),
+            Some(header) => (safe.output_offset, Some(Applier::resume(header, safe))),
+        };
+        let next = if header.is_some() { safe.patch_offset } else { start };
+        let writer = Writer::new(candidate.package.slot, geometry, start, durable, candidate.package.len);
+        let decoder = applier.map(|applier| Decoder { applier, safe, held: None });
+        Ok(Download { writer, journal, noted: mark.sectors, next, decoder })
+    }
+
+    /// What a difference has to begin with.
+    fn header(&self, candidate: &Candidate) -> Result<Option<Header>, UpdateError> {
+        if !candidate.transfer.delta {
+            return Ok(None);
+        }
+        let base = self.state.confirmed.ok_or(UpdateError::Rejected(Rejection::Base))?;
+        Ok(Some(Header {
+            base: base.digest,
+            target: candidate.package.digest,
+            target_len: candidate.package.len,
+            base_len: base.len,
+        }))
+    }
+
+    fn piece(&mut self, candidate: &Candidate, bytes: &[u8]) -> Result<(), UpdateError> {
+        let expected = self.header(candidate)?;
+        let base = self.state.confirmed.map_or(0, |c| c.slot);
+        let download = self.download.as_mut().ok_or(UpdateError::Phase(self.phase))?;
+        match &mut download.decoder {
+            None => download.writer.write(self.storage.get_mut(), bytes)?,
+            Some(decoder) => {
+                let mut base = Running { storage: &self.storage, slot: base };
+                let mut sink = Growing { storage: &self.storage, writer: &mut download.writer };
+                decoder.applier.push(bytes, &mut base, &mut sink).map_err(|error| match error {
+                    crate::delta::DeltaError::Storage => UpdateError::Storage,
+                    _ => UpdateError::Rejected(Rejection::Delta),
+                })?;
+                if decoder.applier.header().is_some() && decoder.applier.header() != expected.as_ref() {
+                    return Err(UpdateError::Rejected(Rejection::Base));
+                }
+            }
+        }
+        download.next = download.next.saturating_add(bytes.len() as u32);
+        self.note()
+    }
+
+    /// Writes a mark when a sector became whole.
+    fn note(&mut self) -> Result<(), UpdateError> {
+        let Some(download) = self.download.as_mut() else { return Ok(()) };
+        let sectors = download.writer.sectors();
+        let storage = self.storage.get_mut();
+        let durable = download.writer.durable();
+        if let Some(decoder) = &mut download.decoder {
+            if let Some(held) = decoder.held.filter(|h| h.output_offset <= durable) {
+                (decoder.safe, decoder.held) = (held, None);
+            }
+            match decoder.applier.checkpoint() {
+                Some(now) if now.output_offset <= durable => decoder.safe = now,
+                now => decoder.held = decoder.held.or(now),
+            }
+        }
+        if sectors > download.noted {
+            let checkpoint = match &download.decoder {
+                Some(decoder) => decoder.safe,
+                None => Checkpoint { patch_offset: 0, output_offset: 0 },
+            };
+            download.journal.append(storage, Mark { sectors, checkpoint })?;
+            download.noted = sectors;
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, candidate: &Candidate) -> Result<Progress, UpdateError> {
+        let Some(download) = self.download.as_mut() else { return Err(UpdateError::Phase(self.phase)) };
+        let more = Progress::More { next: download.next, len: candidate.transfer.len };
+        let whole = download.writer.at() >= candidate.package.len;
+        let ended = download.decoder.as_ref().is_none_or(|d| d.applier.is_complete());
+        if !whole || !ended {
+            // A stream that has ended without giving the package gives it never.
+            if download.next >= candidate.transfer.len {
+                return Err(self.refuse(candidate, Rejection::Delta));
+            }
+            return Ok(more);
+        }
+        download.writer.finish(self.storage.get_mut())?;
+        if !self.is_whole(&candidate.package)? {
+            return Err(self.refuse(candidate, Rejection::Hash));
+        }
+        self.step(Event::Verify)?;
+        self.step(Event::Stage)?;
+        self.download = None;
+        let staged = Candidate { stage: Stage::Staged, ..*candidate };
+        let stored = self.save(State { candidate: Some(staged), ..self.state });
+        stored.inspect_err(|_| self.phase = Phase::Fetching)?;
+        Ok(Progress::Staged)
+    }
+
+    /// Gives the candidate up; a difference that failed has to come whole the next time.
+    fn refuse(&mut self, candidate: &Candidate, reason: Rejection) -> UpdateError {
+        let before = self.state;
+        if candidate.transfer.delta {
+            self.state.whole = Some(prefix(&candidate.package.digest));
+        }
+        match self.reject(reason) {
+            Ok(()) => UpdateError::Rejected(reason),
+            Err(error) => {
+                self.state = before;
+                error
+            }
+        }
+    }
+}
