@@ -1,4 +1,5 @@
 //! What the suites share: models with vectors, and how to run them.
 
 pub mod corpus;
+pub mod power_loss;
 pub mod runner;

@@ -22,7 +22,7 @@ pub(crate) struct Journal {
     /// Where the next mark goes.
     next: u32,
     /// Tells this transfer's marks from those of others.
-    salt: [u8; 24],
+    salt: [u8; 28],
 }
 
 fn step(unit: u32) -> u32 {
@@ -31,9 +31,10 @@ fn step(unit: u32) -> u32 {
 
 impl Journal {
     fn of(candidate: &Candidate) -> Self {
-        let mut salt = [0; 24];
-        let fields = candidate.transfer.id.iter().chain(candidate.package.digest.iter());
-        salt.iter_mut().zip(fields).for_each(|(to, from)| *to = *from);
+        let mut salt = [0; 28];
+        let fields =
+            candidate.attempt.to_le_bytes().into_iter().chain(candidate.transfer.id).chain(candidate.package.digest);
+        salt.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
         Self { next: 0, salt }
     }
 

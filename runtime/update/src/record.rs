@@ -58,6 +58,8 @@ pub struct Candidate {
     pub package: Installed,
     /// How it comes.
     pub transfer: Transfer,
+    /// Tells this download from an earlier one of the same bytes, whose journal is not to be believed.
+    pub attempt: u32,
     /// How far it is.
     pub stage: Stage,
 }
@@ -172,7 +174,7 @@ pub fn prefix(digest: &[u8; 32]) -> [u8; PREFIX] {
 /// The two areas, and which one holds the newest record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Records {
-    sequence: u32,
+    pub(crate) sequence: u32,
     newest: u8,
 }
 
@@ -266,7 +268,7 @@ mod tests {
         let transfer = Transfer { id: [255; 8], len: u32::MAX, delta: true };
         let mut state = State::factory(RootKeys::largest(), Some(package));
         state.previous = Some(package);
-        state.candidate = Some(Candidate { package, transfer, stage: Stage::Trial { starts: 255 } });
+        state.candidate = Some(Candidate { package, transfer, attempt: u32::MAX, stage: Stage::Trial { starts: 255 } });
         (state.floor, state.rollout, state.time) = (u32::MAX, u64::MAX, u64::MAX);
         state.tombstones = [Tombstone { prefix: [255; PREFIX], number: u32::MAX }; TOMBSTONES];
         (state.buried, state.whole) = (u32::MAX, Some([255; PREFIX]));

@@ -152,7 +152,8 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             counter: release.counter,
             number: release.number,
         };
-        let candidate = Some(Candidate { package, transfer, stage: Stage::Fetching });
+        let attempt = self.records.sequence;
+        let candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Fetching });
         let previous = self.state.previous.filter(|p| p.slot != slot);
         let whole = self.state.whole.filter(|w| *w == prefix(&release.digest));
         self.step(Event::Accept)?;
