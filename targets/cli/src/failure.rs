@@ -17,6 +17,8 @@ pub enum Code {
     Unsupported = 5,
     /// A fault of Dunlin's own.
     Internal = 6,
+    /// Documents that are not to be believed.
+    Untrusted = 7,
 }
 
 /// A failure: what to tell, and the exit code.

@@ -11,12 +11,19 @@ use crate::arguments::Import;
 use crate::failure::{Failure, Outcome};
 use crate::model::{self, File};
 use crate::table::{grouped, table};
+use crate::trust::{Read, Signed};
 
 /// Shows a model's ports, steps and memory.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Inspect {
     /// A package or an ONNX file
     pub model: String,
+    /// Show a signed document; with --root, whether it is to be believed
+    #[arg(long, conflicts_with = "svg")]
+    pub trust: bool,
+    /// The root document that devices have
+    #[arg(long, value_name = "ROOT", requires = "trust")]
+    pub root: Option<String>,
     /// Draw the graph and the memory over time
     #[arg(long, value_name = "OUT.svg")]
     pub svg: Option<String>,
@@ -265,6 +272,17 @@ impl Inspect {
     /// # Errors
     /// Names the file.
     pub fn run(&self, json: bool) -> Outcome<()> {
+        if self.trust {
+            let bytes = model::read(&self.model)?;
+            let root = self.root.as_deref().map(model::read).transpose()?;
+            let path = self.root.as_deref().unwrap_or_default();
+            let root = match root.as_deref().map(|bytes| Read::new(path, bytes)).transpose()?.map(|r| r.fields) {
+                Some(Signed::Root(root)) => Some(root),
+                Some(_) => return Err(Failure::damaged(path, "is no root document")),
+                None => None,
+            };
+            return crate::sign::show(&self.model, &bytes, root.as_ref(), json);
+        }
         let file = File::open(&self.model, &self.import.options())?;
         let described = Described::read(&self.model, &file.bytes)?;
         if let Some(path) = &self.svg {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use dunlin_cli::failure::Outcome;
-use dunlin_cli::{bench, compile, demo, inspect, run, verify};
+use dunlin_cli::{bench, compile, demo, inspect, keys, run, sign, verify};
 use serde_json::json;
 
 /// On-device inference that gives the same bits on every machine.
@@ -18,7 +18,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  outputs differ by more than the tolerance\n  2  a wrong command line\n  3  a file cannot be read or written\n  4  a file is damaged, or not what it should be\n  5  the model has something that is not supported\n  6  a fault of Dunlin's own";
+const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  outputs differ by more than the tolerance\n  2  a wrong command line\n  3  a file cannot be read or written\n  4  a file is damaged, or not what it should be\n  5  the model has something that is not supported\n  6  a fault of Dunlin's own\n  7  documents that are not to be believed";
 
 #[derive(Subcommand)]
 enum Command {
@@ -32,6 +32,10 @@ enum Command {
     Bench(bench::Bench),
     /// Show a model's ports, steps and memory
     Inspect(inspect::Inspect),
+    /// Make and change the keys that devices trust
+    Keys(keys::Keys),
+    /// Sign what a package is and who should run it
+    Sign(sign::Sign),
     /// Compile and score the repository's own models
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -48,6 +52,8 @@ fn go(cli: &Cli) -> Outcome<()> {
         Command::Verify(c) => c.run(cli.json),
         Command::Bench(c) => c.run(cli.json),
         Command::Inspect(c) => c.run(cli.json),
+        Command::Keys(c) => c.run(cli.json),
+        Command::Sign(c) => c.run(cli.json),
         Command::Demo(c) => c.run(cli.json),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "dunlin", &mut std::io::stdout());

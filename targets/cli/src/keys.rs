@@ -1,0 +1,231 @@
+//! `dunlin keys`: the keys that devices trust.
+
+use dunlin_update::trust::{MAX_KEYS, PublicKey, Role, RoleKeys, RootKeys, SecretKey, envelope, key_id};
+use serde_json::json;
+
+use crate::failure::{Code, Failure, Outcome};
+use crate::model;
+use crate::trust::{KeyFolder, Read, hex, now, sign_all};
+
+/// Makes and changes the keys that devices trust.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Keys {
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub action: Action,
+}
+
+/// What is done with keys.
+#[derive(clap::Subcommand, Clone, Debug)]
+pub enum Action {
+    /// Make a folder with keys for all roles and the first root document
+    Init {
+        /// The folder, which must not hold a root document yet
+        folder: String,
+        /// Root keys: how many have to sign, of how many
+        #[arg(long, default_value = "2/3", value_parser = quota)]
+        root: (u8, u8),
+        /// Keys that sign what packages are
+        #[arg(long, default_value = "1/1", value_parser = quota)]
+        targets: (u8, u8),
+        /// Keys that sign who runs them
+        #[arg(long, default_value = "1/1", value_parser = quota)]
+        rollout: (u8, u8),
+        /// Keys of a distributor, who has to sign releases besides
+        #[arg(long, value_parser = quota)]
+        distributor: Option<(u8, u8)>,
+        /// Days until devices take no offer under this root any more
+        #[arg(long, default_value_t = 730)]
+        days: u64,
+    },
+    /// Replace keys: the next root document, signed by the old root keys and the new
+    Rotate {
+        /// The folder
+        folder: String,
+        /// Whose keys
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// Only this one, by the beginning of its name; all of the role when absent
+        #[arg(long)]
+        key: Option<String>,
+        /// Days until devices take no offer under this root any more
+        #[arg(long, default_value_t = 730)]
+        days: u64,
+    },
+    /// Change how many keys of a role have to sign
+    Threshold {
+        /// The folder
+        folder: String,
+        /// Whose
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// How many; missing keys are made
+        threshold: u8,
+        /// Days until devices take no offer under this root any more
+        #[arg(long, default_value_t = 730)]
+        days: u64,
+    },
+}
+
+fn quota(text: &str) -> Result<(u8, u8), String> {
+    let (threshold, keys) = text.split_once('/').ok_or("write it as NEEDED/KEYS, as in 2/3")?;
+    match (threshold.parse(), keys.parse()) {
+        (Ok(threshold), Ok(keys)) if 1 <= threshold && threshold <= keys && usize::from(keys) <= MAX_KEYS => {
+            Ok((threshold, keys))
+        }
+        _ => Err(format!("NEEDED is at least 1 and at most KEYS, and there are at most {MAX_KEYS} keys in all")),
+    }
+}
+
+pub(crate) fn role(text: &str) -> Result<Role, String> {
+    let names: Vec<&str> = Role::ALL.iter().map(|r| r.name()).collect();
+    Role::ALL.into_iter().find(|r| r.name() == text).ok_or_else(|| format!("the roles are {}", names.join(", ")))
+}
+
+impl Keys {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Names the role, the key and why; nothing is written then but keys that nobody trusts.
+    pub fn run(&self, json: bool) -> Outcome<()> {
+        match &self.action {
+            Action::Init { folder, root, targets, rollout, distributor, days } => {
+                let quotas = [Some(*root), Some(*targets), Some(*rollout), *distributor];
+                init(folder, quotas, *days, json)
+            }
+            Action::Rotate { folder, role, key, days } => rotate(folder, *role, key.as_deref(), *days, json),
+            Action::Threshold { folder, role, threshold, days } => change(folder, *role, *threshold, *days, json),
+        }
+    }
+}
+
+/// Keys by role, in the making.
+struct Draft {
+    version: u32,
+    roles: [(u8, Vec<PublicKey>); 4],
+}
+
+impl Draft {
+    fn after(root: &RootKeys) -> Self {
+        let roles = Role::ALL.map(|r| (root.role(r).threshold, root.keys_of(r).copied().collect()));
+        Self { version: root.version.saturating_add(1), roles }
+    }
+
+    fn finish(&self, days: u64) -> Outcome<RootKeys> {
+        let mut all: Vec<PublicKey> = Vec::new();
+        let mut roles = [RoleKeys::default(); 4];
+        for ((threshold, keys), role) in self.roles.iter().zip(&mut roles) {
+            role.threshold = *threshold;
+            for key in keys {
+                let at = all.iter().position(|k| k == key).unwrap_or_else(|| {
+                    all.push(*key);
+                    all.len() - 1
+                });
+                if at >= MAX_KEYS {
+                    return Err(Failure::new(Code::Usage, format!("a root names at most {MAX_KEYS} keys")));
+                }
+                role.keys |= 1 << at;
+            }
+        }
+        let mut keys = [[0; 32]; MAX_KEYS];
+        keys.iter_mut().zip(&all).for_each(|(to, from)| *to = *from);
+        let expires = now().saturating_add(days.saturating_mul(86_400));
+        let root = RootKeys { version: self.version, expires, count: all.len() as u8, keys, roles };
+        if root.is_sound() {
+            Ok(root)
+        } else {
+            Err(Failure::new(Code::Usage, "every role needs a threshold from 1 to its number of keys"))
+        }
+    }
+}
+
+fn init(folder: &str, quotas: [Option<(u8, u8)>; 4], days: u64, json: bool) -> Outcome<()> {
+    let total: usize = quotas.iter().flatten().map(|(_, keys)| usize::from(*keys)).sum();
+    if total > MAX_KEYS {
+        return Err(Failure::new(Code::Usage, format!("{total} keys in all; a root names at most {MAX_KEYS}")));
+    }
+    std::fs::create_dir_all(folder).map_err(|e| Failure::new(Code::File, format!("{folder}: {e}")))?;
+    let keys = KeyFolder::new(folder);
+    if keys.root_file(1).exists() {
+        let text = format!("{folder}: holds a root document already\n  hint: `dunlin keys rotate` changes its keys");
+        return Err(Failure::new(Code::Usage, text));
+    }
+    let mut draft = Draft { version: 1, roles: Default::default() };
+    for (quota, (threshold, publics)) in quotas.iter().zip(&mut draft.roles) {
+        let (needed, count) = quota.unwrap_or((0, 0));
+        *threshold = needed;
+        for _ in 0..count {
+            publics.push(keys.generate()?.public());
+        }
+    }
+    let root = draft.finish(days)?;
+    publish(&keys, None, &root, json)
+}
+
+fn rotate(folder: &str, role: Role, key: Option<&str>, days: u64, json: bool) -> Outcome<()> {
+    let keys = KeyFolder::new(folder);
+    let old = keys.newest()?;
+    let mut draft = Draft::after(&old);
+    let mut found = false;
+    let (_, publics) = &mut draft.roles[role as usize];
+    for public in publics.iter_mut() {
+        if key.is_none_or(|k| hex(&key_id(public)).starts_with(k)) {
+            *public = keys.generate()?.public();
+            found = true;
+        }
+    }
+    if !found {
+        let names: Vec<String> = old.keys_of(role).map(|k| hex(&key_id(k))).collect();
+        let which = key.map_or(String::new(), |k| format!(" '{k}'"));
+        let hint = if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
+        return Err(Failure::new(Code::Usage, format!("the role {} has no key{which}\n  hint: {hint}", role.name())));
+    }
+    publish(&keys, Some(&old), &draft.finish(days)?, json)
+}
+
+fn change(folder: &str, role: Role, threshold: u8, days: u64, json: bool) -> Outcome<()> {
+    let keys = KeyFolder::new(folder);
+    let old = keys.newest()?;
+    let mut draft = Draft::after(&old);
+    let missing = usize::from(threshold).saturating_sub(draft.roles[role as usize].1.len());
+    if usize::from(old.count) + missing > MAX_KEYS {
+        return Err(Failure::new(Code::Usage, format!("a root names at most {MAX_KEYS} keys")));
+    }
+    let (needed, publics) = &mut draft.roles[role as usize];
+    *needed = threshold;
+    for _ in 0..missing {
+        publics.push(keys.generate()?.public());
+    }
+    publish(&keys, Some(&old), &draft.finish(days)?, json)
+}
+
+/// Signs a root with the keys of the one before and its own, and writes it.
+fn publish(keys: &KeyFolder, old: Option<&RootKeys>, root: &RootKeys, json: bool) -> Outcome<()> {
+    let mut signers: Vec<SecretKey> = Vec::new();
+    for (which, from) in [("the old", old), ("the new", Some(root))] {
+        let Some(from) = from else { continue };
+        let have = keys.secrets(from, Role::Root)?;
+        let needed = from.role(Role::Root).threshold;
+        if have.len() < usize::from(needed) {
+            let text = format!(
+                "{which} root needs {needed} signatures of the role root, and the folder has {} of its keys\n  hint: bring the key files together for this, and part them afterwards",
+                have.len()
+            );
+            return Err(Failure::new(Code::Untrusted, text));
+        }
+        let known = |k: &SecretKey| signers.iter().any(|s| s.public() == k.public());
+        let fresh: Vec<SecretKey> = have.into_iter().filter(|k| !known(k)).collect();
+        signers.extend(fresh);
+    }
+    let plain = envelope(Role::Root, root).map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+    let bytes = sign_all(plain, Role::Root, &signers)?;
+    let path = keys.root_file(root.version).display().to_string();
+    model::write(&path, &bytes)?;
+    let read = Read::new(&path, &bytes)?;
+    if json {
+        println!("{}", json!({"file": path, "root": read.json()}));
+    } else {
+        print!("{path}\n{}", read.text());
+    }
+    Ok(())
+}
