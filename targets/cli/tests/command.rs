@@ -249,3 +249,46 @@ fn help_and_completions_print() {
         assert!(succeeds(&["completions", shell]).contains("dunlin"));
     }
 }
+
+#[test]
+fn keys_sign_and_documents_are_judged() {
+    let folder = Folder::new("keys");
+    let keys = folder.path("keys");
+    let (_, _, package) = digits(&folder);
+    succeeds(&["keys", "init", &keys, "--targets", "2/2"]);
+    let first = format!("{keys}/1.root");
+    let (release, rollout) = (folder.path("d.release"), folder.path("d.rollout"));
+    succeeds(&["sign", "release", &package, "--keys", &keys, "--number", "1", "-o", &release]);
+    succeeds(&["sign", "rollout", &release, "--keys", &keys, "--sequence", "1", "--percent", "5", "-o", &rollout]);
+    for document in [&release, &rollout] {
+        assert_eq!(json(&["inspect", "--trust", document, "--root", &first])["believed"], true);
+    }
+    // Keys are replaced: the chain is followed, and what the old keys signed is worth nothing under the new.
+    succeeds(&["keys", "rotate", &keys, "--role", "targets"]);
+    let second = format!("{keys}/2.root");
+    assert_eq!(json(&["inspect", "--trust", &second, "--root", &first])["believed"], true);
+    let (code, text) = fails(&["inspect", "--trust", &release, "--root", &second]);
+    assert!(code == 7 && text.contains("0 valid signatures of the role targets, 2 are needed"), "{code}: {text}");
+    // One of two keys is elsewhere: the release waits for its signature.
+    let root = json(&["inspect", "--trust", &second]);
+    let name = root["fields"]["roles"]["targets"]["keys"][0].as_str().expect("a key").to_owned();
+    let (here, elsewhere) = (format!("{keys}/{name}.key"), folder.path("elsewhere.key"));
+    std::fs::rename(&here, &elsewhere).expect("it can be moved");
+    let half = folder.path("half.release");
+    let (code, text) = fails(&["sign", "release", &package, "--keys", &keys, "--number", "2", "-o", &half]);
+    assert!(code == 7 && text.contains("1 valid signatures of the role targets") && text.contains("sign add"), "{text}");
+    succeeds(&["sign", "add", &half, "--key", &elsewhere, "--role", "targets"]);
+    assert_eq!(json(&["inspect", "--trust", &half, "--root", &second])["believed"], true);
+    // Wrong files and words.
+    assert_eq!(fails(&["inspect", "--trust", &package]).0, 4);
+    assert_eq!(fails(&["sign", "rollout", &rollout, "--keys", &keys, "--sequence", "1", "-o", &half]).0, 4);
+    assert_eq!(fails(&["keys", "init", &keys]).0, 2);
+    assert_eq!(fails(&["keys", "rotate", &keys, "--role", "king"]).0, 2);
+    assert_eq!(fails(&["keys", "rotate", &folder.path("nowhere"), "--role", "root"]).0, 3);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&elsewhere).expect("the key").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others can read the key");
+    }
+}
