@@ -148,10 +148,7 @@ impl Storage for Folder {
         let result = match area {
             // It is replaced as a whole.
             Area::State(_) => Ok(()),
-            Area::Journal => fs::write(self.file(area), []).and_then(|()| {
-                self.dirty.push(area);
-                Ok(())
-            }),
+            Area::Journal => fs::write(self.file(area), []).map(|()| self.dirty.push(area)),
             Area::Slot(_) => self.change(area, offset, &std::vec![ERASED; len as usize]),
         };
         self.keep(result)
