@@ -89,14 +89,14 @@ class Samples(CalibrationDataReader):
         return None if item is None else {"input": item[None]}
 
 
-def quantize(float_path, path, calibration):
-    """QDQ, int8 activations, int8 symmetric weights with a scale per output channel."""
+def quantize(float_path, path, calibration, per_channel=True):
+    """QDQ, int8 activations, int8 symmetric weights with a scale per output channel, or one for all."""
     # Folding and fusing, which the quantizer asks for beforehand, `network.to_onnx` has done already.
     logging.getLogger().setLevel(logging.ERROR)
     quantize_static(
         str(float_path), str(path), Samples(calibration),
         quant_format=QuantFormat.QDQ, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-        per_channel=True, extra_options=dict(WeightSymmetric=True, ActivationSymmetric=False),
+        per_channel=per_channel, extra_options=dict(WeightSymmetric=True, ActivationSymmetric=False),
     )
     model = onnx.load(path)
     del model.metadata_props[:]

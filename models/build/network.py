@@ -144,9 +144,13 @@ def squared_error(output, target):
     return ((output - target) ** 2).mean()
 
 
-def fit(layers, x, y, loss, epochs, seed, batch=100, rate=2e-3, decay=1e-5, vary=None):
-    """Train with Adam and a cosine schedule. `vary(x, rng)` gives each epoch its own variant of the inputs."""
-    weights, statistics = initial(layers, x.shape[1:], seed)
+def fit(layers, x, y, loss, epochs, seed, batch=100, rate=2e-3, decay=1e-5, vary=None, start=None, only=None):
+    """Train with Adam and a cosine schedule. `vary(x, rng)` gives each epoch its own variant of the inputs.
+
+    `start` is a trained network to go on from; `only` is the one layer that is trained then, all others stay.
+    """
+    weights, statistics = initial(layers, x.shape[1:], seed) if start is None else start
+    kept = (weights, statistics)
     rng = np.random.default_rng(seed + 1)
     per_epoch = len(x) // batch
     steps = epochs * per_epoch
@@ -183,6 +187,9 @@ def fit(layers, x, y, loss, epochs, seed, batch=100, rate=2e-3, decay=1e-5, vary
             )
             total += value
             step += 1
+            if only is not None:
+                weights = [w if i == only else old for i, (w, old) in enumerate(zip(weights, kept[0]))]
+                statistics = kept[1]
         if (epoch + 1) % max(1, epochs // 5) == 0:
             print(f"    epoch {epoch + 1:3} of {epochs}: loss {float(total) / per_epoch:.4f}", flush=True)
     return jax.tree.map(np.asarray, weights), jax.tree.map(np.asarray, statistics)

@@ -120,7 +120,8 @@ pub enum Story {
 }
 
 /// Every story.
-pub const STORIES: &[Story] = &[Story::Whole, Story::BadGolden, Story::Crashes, Story::Twice, Story::FallBack];
+pub const STORIES: &[Story] =
+    &[Story::Whole, Story::Delta, Story::BadGolden, Story::Crashes, Story::Twice, Story::FallBack];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nature {
@@ -211,7 +212,7 @@ impl World {
                 lifted: b"",
             };
             let delta = story == Story::Delta;
-            let stream = bytes.to_vec();
+            let stream = if delta { difference(packs[0].bytes(), bytes) } else { bytes.to_vec() };
             Chapter {
                 pack,
                 nature,
@@ -455,3 +456,9 @@ const CASES: &[[&str; 3]] = &[
     ["max_pool_s8", "conv_plain_s8", "average_pool_s8"],
     ["conv_plain_u8", "conv_relu_u8", "conv_relu_s8"],
 ];
+
+/// A difference as `dunlin delta` makes it, in small blocks so that there are places to begin again.
+fn difference(base: &[u8], target: &[u8]) -> Vec<u8> {
+    let options = dunlin_update::delta::EncodeOptions { block: 1024 };
+    dunlin_update::delta::encode(Some(base), target, &options).expect("packages have differences").patch
+}

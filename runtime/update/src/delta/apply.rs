@@ -251,7 +251,7 @@ impl Applier {
             return Ok(true);
         }
         if let Some(Running { command, done, .. }) = self.command
-            && command.operation == Operation::Copy
+            && matches!(command.operation, Operation::Copy | Operation::Digest)
         {
             return self.copy(command, done, base, sink).map(|()| true);
         }
@@ -336,7 +336,13 @@ impl Applier {
             let mut piece = [0; PIECE];
             let n = (command.len - done).min(PIECE as u32);
             let piece = piece.get_mut(..n as usize).unwrap_or(&mut []);
-            base.read(command.base.saturating_add(done), piece)?;
+            match command.operation {
+                Operation::Copy => base.read(command.base.saturating_add(done), piece)?,
+                _ => {
+                    let digest = self.header.map_or([0; 32], |h| h.target);
+                    piece.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+                }
+            }
             self.give(piece, sink)?;
             done += n;
         }

@@ -108,7 +108,7 @@ pub fn encode(base: Option<&[u8]>, target: &[u8], options: &EncodeOptions) -> Re
     let mut places = places.into_iter().flat_map(|p| p.parts(limit)).peekable();
     while let Some(first) = places.peek() {
         let start = first.at;
-        let mut state = State { models: Models::new(), coder: Encoder::new(), expected: start as u32 };
+        let mut state = State::new(start);
         let mut end = start;
         while let Some(place) = places.next_if(|p| p.at + p.len - start <= limit) {
             let before = state.coder.len();
@@ -127,6 +127,7 @@ pub fn encode(base: Option<&[u8]>, target: &[u8], options: &EncodeOptions) -> Re
                 None => regions.push(Region { name: place.name, operation: main, bytes: place.len, patch_bytes }),
             }
         }
+        state.flush();
         let payload = state.coder.finish();
         patch.extend(((end - start) as u32).to_le_bytes());
         patch.extend((payload.len() as u32).to_le_bytes());
@@ -170,6 +171,7 @@ impl Operation {
             Self::Weights => "weights",
             Self::Bytes => "bytes",
             Self::NewWords => "words",
+            Self::Digest => "digest",
         }
     }
 }
@@ -180,12 +182,37 @@ struct State {
     coder: Encoder,
     /// Where the last command ended in the base.
     expected: u32,
+    /// A copy that may grow.
+    copy: Option<Command>,
 }
 
 impl State {
+    fn new(start: usize) -> Self {
+        Self { models: Models::new(), coder: Encoder::new(), expected: start as u32, copy: None }
+    }
+
+    /// Codes the copy that waits.
+    fn flush(&mut self) {
+        if let Some(copy) = self.copy.take() {
+            self.models.command(&mut self.coder, self.expected, &copy);
+            self.expected = copy.base + copy.len;
+        }
+    }
+
     fn step(&mut self, base: &[u8], target: &[u8], step: &Step) {
         let command = step.command;
         let Command { operation, len, base: from, run } = command;
+        if operation == Operation::Copy {
+            match &mut self.copy {
+                Some(copy) if copy.base + copy.len == from => copy.len += len,
+                _ => {
+                    self.flush();
+                    self.copy = Some(command);
+                }
+            }
+            return;
+        }
+        self.flush();
         self.models.command(&mut self.coder, self.expected, &command);
         let new = &target[step.at..step.at + len as usize];
         let old = if operation.reads_base() { &base[from as usize..(from + len) as usize] } else { &[][..] };
@@ -196,7 +223,7 @@ impl State {
                 let expected = if old.is_empty() { before } else { number(&old[4 * i..]) };
                 before = self.models.word(&mut self.coder, expected, number(word));
             }
-        } else if operation != Operation::Copy {
+        } else if operation != Operation::Digest {
             let mut factor = UNITY;
             for (at, &value) in new.iter().enumerate() {
                 let mut known = old.get(at).copied().unwrap_or(0);
@@ -214,8 +241,9 @@ impl State {
 
     /// Bytes that steps would take, in 1/256.
     fn cost(&self, base: &[u8], target: &[u8], steps: &[Step]) -> usize {
-        let mut trial = Self { models: self.models.clone(), coder: Encoder::new(), expected: self.expected };
+        let mut trial = Self { coder: Encoder::new(), ..self.clone() };
         steps.iter().for_each(|s| trial.step(base, target, s));
+        trial.flush();
         trial.coder.size()
     }
 }
@@ -252,6 +280,9 @@ fn best(state: &State, base: &[u8], target: &[u8], place: &Place, matches: &Matc
     let shortest = |state: &State, ways: Vec<Vec<Step>>| {
         ways.into_iter().min_by_key(|way| state.cost(base, target, way)).unwrap_or_default()
     };
+    if place.name == regions::DIGEST {
+        return vec![command(Operation::Digest, place.at, place.len, 0)];
+    }
     let mut ways = singles(place.at, place.len, place.base);
     if let Some(from) = place.base.filter(|_| place.content == Content::Signed) {
         let old = &base[from..from + place.len];

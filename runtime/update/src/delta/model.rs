@@ -20,13 +20,24 @@ pub(super) enum Operation {
     Bytes = 5,
     /// Words of four bytes as differences to the word before.
     NewWords = 6,
+    /// The target's digest, which the header has: 32 bytes.
+    Digest = 7,
 }
 
 impl Operation {
     fn from_number(n: u32) -> Option<Self> {
-        [Self::Copy, Self::Difference, Self::Scaled, Self::Words, Self::Weights, Self::Bytes, Self::NewWords]
-            .get(n as usize)
-            .copied()
+        [
+            Self::Copy,
+            Self::Difference,
+            Self::Scaled,
+            Self::Words,
+            Self::Weights,
+            Self::Bytes,
+            Self::NewWords,
+            Self::Digest,
+        ]
+        .get(n as usize)
+        .copied()
     }
 
     /// Whether it reads the base.
@@ -206,7 +217,7 @@ impl Models {
     /// A command; `expected` is where the one before ended in the base.
     pub(super) fn command(&mut self, coder: &mut impl Coder, expected: u32, command: &Command) -> Option<Command> {
         let mut node = 1usize;
-        let context = self.last.map_or(7, |o| o as usize);
+        let context = self.last.map_or(0, |o| o as usize);
         for i in (0..3).rev() {
             let bit = self.operation.code(coder, context * 8 + node, command.operation as usize >> i & 1 == 1);
             node = node * 2 + usize::from(bit);
@@ -228,6 +239,9 @@ impl Models {
         } else {
             1
         };
+        if operation == Operation::Digest && len != 32 {
+            return None;
+        }
         if operation.is_words() && !len.is_multiple_of(4) {
             return None;
         }

@@ -7,6 +7,11 @@ use std::vec::Vec;
 use dunlin_package::plan::{Place as TensorPlace, Plan};
 use dunlin_package::{DType, OpenError, Package, SectionKind};
 
+/// The name of the place where the package keeps its digest.
+pub(super) const DIGEST: &str = "digest";
+/// That place.
+const DIGEST_AT: core::ops::Range<usize> = 32..64;
+
 /// What bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
@@ -163,5 +168,17 @@ pub(super) fn places(base: &[u8], target: &[u8]) -> Result<Vec<Place>, (&'static
         whole.push(place);
     }
     between(at, target.len(), &mut whole);
+    // The frame begins with the header, which has the digest in it.
+    if let Some(first) = whole.first().filter(|p| p.at == 0 && p.len >= DIGEST_AT.end) {
+        let part = |range: core::ops::Range<usize>, name: &str| Place {
+            name: name.to_owned(),
+            at: range.start,
+            len: range.len(),
+            base: first.base.map(|b| b + range.start),
+            ..first.clone()
+        };
+        let parts = [part(0..32, "frame"), part(DIGEST_AT, DIGEST), part(64..first.len, "frame")];
+        whole.splice(0..1, parts.into_iter().filter(|p| p.len > 0));
+    }
     Ok(whole)
 }
