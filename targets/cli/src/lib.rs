@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod bench;
 pub mod compile;
+pub mod delta;
 pub mod demo;
 pub mod difference;
 pub mod failure;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use dunlin_cli::failure::Outcome;
-use dunlin_cli::{bench, compile, demo, inspect, keys, run, sign, verify};
+use dunlin_cli::{bench, compile, delta, demo, inspect, keys, run, sign, verify};
 use serde_json::json;
 
 /// On-device inference that gives the same bits on every machine.
@@ -36,6 +36,8 @@ enum Command {
     Keys(keys::Keys),
     /// Sign what a package is and who should run it
     Sign(sign::Sign),
+    /// Make an update that is the difference of two packages
+    Delta(delta::Delta),
     /// Compile and score the repository's own models
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -54,6 +56,7 @@ fn go(cli: &Cli) -> Outcome<()> {
         Command::Inspect(c) => c.run(cli.json),
         Command::Keys(c) => c.run(cli.json),
         Command::Sign(c) => c.run(cli.json),
+        Command::Delta(c) => c.run(cli.json),
         Command::Demo(c) => c.run(cli.json),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "dunlin", &mut std::io::stdout());

@@ -292,3 +292,22 @@ fn keys_sign_and_documents_are_judged() {
         assert_eq!(mode & 0o077, 0, "others can read the key");
     }
 }
+
+#[test]
+fn differences_are_made_and_named() {
+    let folder = Folder::new("delta");
+    let (_, _, old) = digits(&folder);
+    let onnx = folder.write("two.onnx", find("digits", Some("2")).expect("digits 2").onnx);
+    let (new, patch) = (folder.path("two.dunlin"), folder.path("two.patch"));
+    succeeds(&["compile", &onnx, "-o", &new]);
+    let told = json(&["delta", &old, &new, "-o", &patch]);
+    let size = std::fs::metadata(&patch).expect("the patch").len();
+    assert_eq!(told["bytes"], size);
+    assert!(size < std::fs::metadata(&new).expect("the package").len());
+    assert!(succeeds(&["delta", &new, &new, "-o", &patch, "--regions"]).contains("copy"));
+    assert!(std::fs::metadata(&patch).expect("the patch").len() < 130);
+    let before = folder.names();
+    let (code, text) = fails(&["delta", &onnx, &new, "-o", &folder.path("bad.patch")]);
+    assert!(code == 4 && text.contains("two.onnx"), "{code}: {text}");
+    assert_eq!(folder.names(), before);
+}
