@@ -44,11 +44,10 @@ def main(tarball):
     if same:
         (FOLDER / "base.onnx").unlink()
     some = train[:2500]
-    last = fit(layers, x[some], y[some], cross_entropy, 1, SEED + 10, rate=1e-4, vary=jitter, start=base, only=6)
+    last = fit(layers, x[some], y[some], cross_entropy, 1, SEED + 10, rate=1e-3, vary=jitter, start=base, only=6)
     publish("last-layer", last, x[train][:300])
-    # Five steps.
-    few = train[:500]
-    tuned = fit(layers, x[few], y[few], cross_entropy, 1, SEED + 11, rate=1e-4, vary=jitter, start=base)
+    # Twenty-five steps.
+    tuned = fit(layers, x[some], y[some], cross_entropy, 1, SEED + 11, rate=1e-3, vary=jitter, start=base)
     publish("fine-tuned", tuned, x[train][:300])
     other = fit(layers, x[train], y[train], cross_entropy, 15, SEED + 12, vary=jitter)
     publish("other-seed", other, x[train][:300])

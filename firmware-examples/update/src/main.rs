@@ -1,0 +1,113 @@
+//! A device replaces its model by a signed difference: Ed25519, SHA-256, slots, trial and all.
+//!
+//! What a server would send, and the package that the device was made with, are linked in; memory plays NOR flash.
+#![no_std]
+#![no_main]
+
+mod nor;
+mod stack;
+
+use cortex_m_rt::entry;
+use cortex_m_semihosting::{debug, hprintln};
+use dunlin_update::flash::{FlashStorage, Layout};
+use dunlin_update::record::Installed;
+use dunlin_update::storage::{Area, Storage};
+use dunlin_update::trust::{Ed25519, RootKeys};
+use dunlin_update::{Device, Inference, Limits, Offer, Progress, StartCause, TransferOffer, Updater, Verdict};
+
+use nor::{Nor, SECTOR};
+
+/// Bytes that come from outside of the device: not counted as the program's.
+macro_rules! server {
+    ($name:ident, $file:literal) => {
+        #[unsafe(link_section = ".server")]
+        static $name: [u8; include_bytes!(concat!("../data/", $file)).len()] =
+            *include_bytes!(concat!("../data/", $file));
+    };
+}
+
+server!(OLD, "old.dunlin");
+server!(PATCH, "new.patch");
+server!(RELEASE, "new.release");
+server!(ROLLOUT, "new.rollout");
+server!(ROOT, "1.root");
+server!(FACTS, "facts.bin");
+
+const LAYOUT: Layout = Layout::packed(0, SECTOR, 36 * 1024, 2);
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    debug::exit(debug::EXIT_FAILURE);
+    loop {}
+}
+
+fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
+    from.get(at..)?.first_chunk().copied()
+}
+
+/// The keys that the firmware was made with: the payload of the first root document.
+fn root() -> Option<RootKeys> {
+    dunlin_update::trust::Document::read(&ROOT, dunlin_update::trust::Role::Root).ok()?.decode().ok()
+}
+
+fn factory() -> Option<Installed> {
+    let (digest, hash) = (bytes(&FACTS, 0)?, bytes(&FACTS, 32)?);
+    Some(Installed { slot: 0, len: OLD.len() as u32, digest, hash, counter: 1, number: 1 })
+}
+
+/// The whole update; `None` says that something went otherwise than it should.
+fn update() -> Option<usize> {
+    let mut storage = FlashStorage::new(Nor::take()?, LAYOUT)?;
+    storage.erase(Area::Slot(0), 0, LAYOUT.slot_len).ok()?;
+    let whole = OLD.len() / 4 * 4;
+    storage.write(Area::Slot(0), 0, OLD.get(..whole)?).ok()?;
+    let device = Device {
+        identity: b"board 1",
+        name: "digits",
+        target: "cortex-m4",
+        engine: (0, 1),
+        ops_version: 1,
+        memory: 64 * 1024,
+        starts: 3,
+        limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
+        root: root()?,
+        factory: factory(),
+    };
+    let mut updater = Updater::open(storage, Ed25519, device, StartCause::Power).ok()?;
+    let old = updater.running()?.digest;
+    let transfer = TransferOffer { id: *b"transfer", len: PATCH.len() as u32, delta: true };
+    updater.offer(&Offer { roots: &[], rollout: &ROLLOUT, release: &RELEASE, transfer }, None).ok()?;
+    let mut next = 0;
+    while let Progress::More { .. } = updater.resume().ok()? {
+        let piece = PATCH.get(next..)?.chunks(100).next()?;
+        updater.receive(next as u32, piece).ok()?;
+        next += piece.len();
+    }
+    updater.start().ok()?;
+    updater.golden(true).ok()?;
+    let fine = Inference { micros: 1, failed: false, not_a_number: false };
+    updater.inference(&fine).ok()?;
+    let verdict = updater.inference(&fine).ok()?;
+    let new = updater.running()?.digest;
+    let right = verdict == Verdict::Confirmed && new != old && Some(new) == bytes(&FACTS, 64);
+    right.then_some(size_of_val(&updater))
+}
+
+#[entry]
+fn main() -> ! {
+    stack::paint();
+    let done = update();
+    let used = stack::used();
+    let status = match done {
+        Some(size) => {
+            hprintln!("{{\"updated\":true,\"stack_bytes\":{},\"updater_bytes\":{}}}", used, size);
+            debug::EXIT_SUCCESS
+        }
+        None => {
+            hprintln!("{{\"updated\":false}}");
+            debug::EXIT_FAILURE
+        }
+    };
+    debug::exit(status);
+    loop {}
+}
