@@ -2,6 +2,7 @@
 
 use dunlin::kernels::Scalar;
 use dunlin::{Arena, Block, Model, Package, Session, ops};
+use dunlin_update::delta::Applier;
 use dunlin_update::record::{Installed, prefix};
 use dunlin_update::sim::{Chip, Flash};
 use dunlin_update::storage::Area;
@@ -254,7 +255,13 @@ impl World {
     }
 
     /// One life of a device: from its start to the end of the story, or to a cut.
-    fn live(&self, flash: &mut Flash, cause: StartCause, promises: &mut Promises) -> Result<Life, String> {
+    fn live(
+        &self,
+        flash: &mut Flash,
+        cause: StartCause,
+        promises: &mut Promises,
+        decoder: &mut Applier,
+    ) -> Result<Life, String> {
         macro_rules! alive {
             ($result:expr) => {
                 match $result {
@@ -264,7 +271,7 @@ impl World {
             };
         }
         let told = |e: UpdateError| format!("{:?}: {e} ({e:?})", self.story);
-        let mut updater = alive!(Updater::open(flash, Hashed, self.device(), cause)).map_err(told)?;
+        let mut updater = alive!(Updater::open(flash, Hashed, self.device(), cause, decoder)).map_err(told)?;
         self.believe(&mut updater, promises)?;
         while let Some(chapter) = self.chapters.get(promises.done) {
             let digest = self.packs[chapter.pack].digest;
@@ -375,18 +382,19 @@ impl World {
         let mut cuts = cuts.iter();
         let mut cause = StartCause::Power;
         let mut armed = false;
+        let mut decoder = Applier::new();
         count.schedules += 1;
         for _ in 0..64 {
             if !armed && let Some(&(steps, seed)) = cuts.next() {
                 flash.cut_after(steps, seed);
                 armed = true;
             }
-            match self.live(&mut flash, cause, &mut promises)? {
+            match self.live(&mut flash, cause, &mut promises, &mut decoder)? {
                 Life::End => {
                     // What is stored says the same once more.
                     flash.power_on();
                     let story_over = promises.done;
-                    self.live(&mut flash, StartCause::Power, &mut promises)?;
+                    self.live(&mut flash, StartCause::Power, &mut promises, &mut decoder)?;
                     let running = self.chapters.iter().rev().find(|c| c.nature == Nature::Good && !c.taken_back);
                     let expected = running.map_or(0, |c| c.pack);
                     let slots: Vec<_> = (0..2).map(|i| flash.bytes(Area::Slot(i)).to_vec()).collect();

@@ -9,6 +9,7 @@ mod stack;
 
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
+use dunlin_update::delta::Applier;
 use dunlin_update::flash::{FlashStorage, Layout};
 use dunlin_update::record::Installed;
 use dunlin_update::storage::{Area, Storage};
@@ -35,6 +36,9 @@ server!(FACTS, "facts.bin");
 
 const LAYOUT: Layout = Layout::packed(0, SECTOR, 36 * 1024, 2);
 
+/// The decoder of differences, in static memory because it is large.
+static mut DECODER: Applier = Applier::new();
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     debug::exit(debug::EXIT_FAILURE);
@@ -56,7 +60,7 @@ fn factory() -> Option<Installed> {
 }
 
 /// The whole update; `None` says that something went otherwise than it should.
-fn update() -> Option<usize> {
+fn update(decoder: &'static mut Applier) -> Option<usize> {
     let mut storage = FlashStorage::new(Nor::take()?, LAYOUT)?;
     storage.erase(Area::Slot(0), 0, LAYOUT.slot_len).ok()?;
     let whole = OLD.len() / 4 * 4;
@@ -73,7 +77,7 @@ fn update() -> Option<usize> {
         root: root()?,
         factory: factory(),
     };
-    let mut updater = Updater::open(storage, Ed25519, device, StartCause::Power).ok()?;
+    let mut updater = Updater::open(storage, Ed25519, device, StartCause::Power, decoder).ok()?;
     let old = updater.running()?.digest;
     let transfer = TransferOffer { id: *b"transfer", len: PATCH.len() as u32, delta: true };
     updater.offer(&Offer { roots: &[], rollout: &ROLLOUT, release: &RELEASE, transfer }, None).ok()?;
@@ -90,13 +94,14 @@ fn update() -> Option<usize> {
     let verdict = updater.inference(&fine).ok()?;
     let new = updater.running()?.digest;
     let right = verdict == Verdict::Confirmed && new != old && Some(new) == bytes(&FACTS, 64);
-    right.then_some(size_of_val(&updater))
+    right.then_some(size_of_val(&updater) + size_of::<Applier>())
 }
 
 #[entry]
 fn main() -> ! {
     stack::paint();
-    let done = update();
+    // SAFETY: this is the one reference, made once: `main` is entered once.
+    let done = update(unsafe { &mut *(&raw mut DECODER) });
     let used = stack::used();
     let status = match done {
         Some(size) => {

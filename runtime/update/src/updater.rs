@@ -9,6 +9,7 @@ mod trial;
 
 use core::cell::RefCell;
 
+use crate::delta::Applier;
 use crate::phase::{Event, Outcome, Phase, Rejection, Reversal};
 use crate::record::{Candidate, Installed, PREFIX, Records, Stage, State, Transfer, prefix};
 use crate::slot;
@@ -135,6 +136,7 @@ pub struct Updater<'a, S, V> {
     /// The phase, with the parts that a power cut forgets.
     phase: Phase,
     download: Option<Download>,
+    decoder: &'a mut Applier,
     probation: Probation,
     /// Whether the package that is confirmed was found whole when the device started.
     intact: bool,
@@ -144,11 +146,17 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     /// Reads what is stored, and settles what a power cut or a crash left.
     ///
     /// A package on trial that started too often, or whose bytes have changed, is taken back here. All packages that may
-    /// run are hashed.
+    /// run are hashed. The decoder of differences is the caller's, because it is large: a device keeps it in static memory.
     ///
     /// # Errors
     /// When the storage fails.
-    pub fn open(mut storage: S, verifier: V, device: Device<'a>, cause: StartCause) -> Result<Self, UpdateError> {
+    pub fn open(
+        mut storage: S,
+        verifier: V,
+        device: Device<'a>,
+        cause: StartCause,
+        decoder: &'a mut Applier,
+    ) -> Result<Self, UpdateError> {
         let (records, stored) = Records::load(&mut storage)?;
         let mut state = stored.unwrap_or_else(|| State::factory(device.root, device.factory));
         if state.root.version < device.root.version {
@@ -162,6 +170,7 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
             state,
             phase: Phase::Idle,
             download: None,
+            decoder,
             probation: Probation::new(device.limits),
             intact: true,
         };

@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 
+use dunlin_update::delta::Applier;
 use dunlin_update::record::{Installed, RECORD_LEN};
 use dunlin_update::sim::{CHIPS, Flash};
 use dunlin_update::storage::Area;
@@ -56,7 +57,8 @@ fuzz_target!(|bytes: &[u8]| {
         root,
         factory: Some(factory),
     };
-    let Ok(mut updater) = Updater::open(flash, Lenient, device, StartCause::Fault) else { return };
+    let mut decoder = Applier::new();
+    let Ok(mut updater) = Updater::open(flash, Lenient, device, StartCause::Fault, &mut decoder) else { return };
     let (rollout, release) = bytes.split_at(bytes.len() / 2);
     let transfer = TransferOffer { id: [0; 8], len: release.len() as u32, delta: bytes.len().is_multiple_of(3) };
     let offer = Offer { roots: &[bytes], rollout, release, transfer };

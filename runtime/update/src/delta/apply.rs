@@ -83,16 +83,22 @@ impl Applier {
     /// From a checkpoint on: fed with the patch from its offset, it gives the result from its offset.
     #[must_use]
     pub fn resume(header: &Header, from: Checkpoint) -> Self {
-        let Checkpoint { patch_offset, output_offset } = from;
-        let stage = if output_offset >= header.target_len { Stage::End } else { Stage::Block };
-        Self {
-            header: Some(*header),
-            stage,
-            given: patch_offset,
-            written: output_offset,
-            checkpoint: Some(from),
-            ..Self::new()
-        }
+        let mut applier = Self::new();
+        applier.restart(Some((header, from)));
+        applier
+    }
+
+    /// As [`new`](Self::new) or [`resume`](Self::resume), in place.
+    pub fn restart(&mut self, from: Option<(&Header, Checkpoint)>) {
+        (self.held, self.block_left, self.payload_left, self.base_end) = (0, 0, 0, 0);
+        self.command = None;
+        (self.header, self.checkpoint) = (from.map(|(h, _)| *h), from.map(|(_, c)| c));
+        (self.given, self.written) = from.map_or((0, 0), |(_, c)| (c.patch_offset, c.output_offset));
+        self.stage = match from {
+            None => Stage::Header,
+            Some((header, c)) if c.output_offset >= header.target_len => Stage::End,
+            Some(_) => Stage::Block,
+        };
     }
 
     /// The header, once it has come.
@@ -175,7 +181,7 @@ impl Applier {
                 if !self.has(4) {
                     return Ok(false);
                 }
-                self.models = Models::new();
+                self.models.reset();
                 self.command = None;
                 let at_hand = self.available();
                 let bytes = self.input.get(..at_hand).unwrap_or(&[]);

@@ -20,6 +20,12 @@ impl<const N: usize> Bits<N> {
         Self { p: [1 << 15; N], n: [0; N] }
     }
 
+    /// As new, in place: a device has no room for a second one.
+    pub(super) fn reset(&mut self) {
+        self.p.fill(1 << 15);
+        self.n.fill(0);
+    }
+
     fn get(&self, i: usize) -> u32 {
         self.p.get(i).map_or(1 << 15, |p| u32::from(*p))
     }

@@ -108,6 +108,13 @@ impl Signed {
         Self { zero: Bits::new(), sign: Bits::new(), bucket: Bits::new(), fast: 0, slow: 0, last: 0 }
     }
 
+    fn reset(&mut self) {
+        self.zero.reset();
+        self.sign.reset();
+        self.bucket.reset();
+        (self.fast, self.slow, self.last) = (0, 0, 0);
+    }
+
     /// A signed byte; `base` is the base's byte where there is one.
     fn code(&mut self, mantissa: &mut Bits<256>, coder: &mut impl Coder, base: Option<i8>, value: i8) -> i8 {
         let first = level(self.fast);
@@ -190,6 +197,20 @@ impl Models {
             last: None,
             factor_before: UNITY,
         }
+    }
+
+    /// As new, in place.
+    pub(super) fn reset(&mut self) {
+        self.operation.reset();
+        self.number.reset();
+        self.backwards.reset();
+        self.factor.reset();
+        self.weight.reset();
+        self.difference.reset();
+        self.mantissa.reset();
+        self.byte.reset();
+        self.word.reset();
+        (self.last, self.factor_before) = (None, UNITY);
     }
 
     /// A number in one of three roles.

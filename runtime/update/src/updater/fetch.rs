@@ -1,7 +1,7 @@
 //! Bytes into a slot, and what is in the slot against what was signed.
 
 use super::{UpdateError, Updater};
-use crate::delta::{Applier, Checkpoint, Header};
+use crate::delta::{Checkpoint, Header};
 use crate::journal::{Journal, Mark};
 use crate::phase::{Event, Phase, Rejection};
 use crate::record::{Candidate, Stage, State, prefix};
@@ -20,12 +20,11 @@ pub(super) struct Download {
     noted: u32,
     /// The next byte of the stream.
     next: u32,
-    decoder: Option<Decoder>,
+    resume: Option<Resume>,
 }
 
-/// A difference being applied.
-struct Decoder {
-    applier: Applier,
+/// Where the decoder of a difference can begin again.
+struct Resume {
     /// The latest place to begin again from whose output is whole in the slot.
     safe: Checkpoint,
     /// A later one, whose output is not yet.
@@ -119,21 +118,28 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             let journal = Journal::start(storage, candidate)?;
             let writer = Writer::new(candidate.package.slot, geometry, 0, 0, candidate.package.len);
             let safe = Checkpoint { patch_offset: 0, output_offset: 0 };
-            let decoder = header.map(|_| Decoder { applier: Applier::new(), safe, held: None });
-            return Ok(Download { writer, journal, noted: 0, next: 0, decoder });
+            self.decoder.restart(None);
+            let resume = header.map(|_| Resume { safe, held: None });
+            return Ok(Download { writer, journal, noted: 0, next: 0, resume });
         };
         let safe = mark.checkpoint;
         let durable = durable.min(candidate.package.len);
-        let (start, applier) = match &header {
-            None => (durable, None),
-            // Before the first segment there is only the header, which has to come again.
-            Some(_) if safe.patch_offset == 0 => (0, Some(Applier::new())),
-            Some(header) => (safe.output_offset, Some(Applier::resume(header, safe))),
+        let start = match &header {
+            None => durable,
+            // Before the first block there is only the header, which has to come again.
+            Some(_) if safe.patch_offset == 0 => {
+                self.decoder.restart(None);
+                0
+            }
+            Some(header) => {
+                self.decoder.restart(Some((header, safe)));
+                safe.output_offset
+            }
         };
         let next = if header.is_some() { safe.patch_offset } else { start };
         let writer = Writer::new(candidate.package.slot, geometry, start, durable, candidate.package.len);
-        let decoder = applier.map(|applier| Decoder { applier, safe, held: None });
-        Ok(Download { writer, journal, noted: mark.sectors, next, decoder })
+        let resume = header.map(|_| Resume { safe, held: None });
+        Ok(Download { writer, journal, noted: mark.sectors, next, resume })
     }
 
     /// What a difference has to begin with.
@@ -154,16 +160,16 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         let expected = self.header(candidate)?;
         let base = self.state.confirmed.map_or(0, |c| c.slot);
         let download = self.download.as_mut().ok_or(UpdateError::Phase(self.phase))?;
-        match &mut download.decoder {
+        match expected {
             None => download.writer.write(self.storage.get_mut(), bytes)?,
-            Some(decoder) => {
+            Some(expected) => {
                 let mut base = Running { storage: &self.storage, slot: base };
                 let mut sink = Growing { storage: &self.storage, writer: &mut download.writer };
-                decoder.applier.push(bytes, &mut base, &mut sink).map_err(|error| match error {
+                self.decoder.push(bytes, &mut base, &mut sink).map_err(|error| match error {
                     crate::delta::DeltaError::Storage => UpdateError::Storage,
                     _ => UpdateError::Rejected(Rejection::Delta),
                 })?;
-                if decoder.applier.header().is_some() && decoder.applier.header() != expected.as_ref() {
+                if self.decoder.header().is_some_and(|header| *header != expected) {
                     return Err(UpdateError::Rejected(Rejection::Base));
                 }
             }
@@ -178,18 +184,18 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         let sectors = download.writer.sectors();
         let storage = self.storage.get_mut();
         let durable = download.writer.durable();
-        if let Some(decoder) = &mut download.decoder {
-            if let Some(held) = decoder.held.filter(|h| h.output_offset <= durable) {
-                (decoder.safe, decoder.held) = (held, None);
+        if let Some(resume) = &mut download.resume {
+            if let Some(held) = resume.held.filter(|h| h.output_offset <= durable) {
+                (resume.safe, resume.held) = (held, None);
             }
-            match decoder.applier.checkpoint() {
-                Some(now) if now.output_offset <= durable => decoder.safe = now,
-                now => decoder.held = decoder.held.or(now),
+            match self.decoder.checkpoint() {
+                Some(now) if now.output_offset <= durable => resume.safe = now,
+                now => resume.held = resume.held.or(now),
             }
         }
         if sectors > download.noted {
-            let checkpoint = match &download.decoder {
-                Some(decoder) => decoder.safe,
+            let checkpoint = match &download.resume {
+                Some(resume) => resume.safe,
                 None => Checkpoint { patch_offset: 0, output_offset: 0 },
             };
             download.journal.append(storage, Mark { sectors, checkpoint })?;
@@ -202,7 +208,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         let Some(download) = self.download.as_mut() else { return Err(UpdateError::Phase(self.phase)) };
         let more = Progress::More { next: download.next, len: candidate.transfer.len };
         let whole = download.writer.at() >= candidate.package.len;
-        let ended = download.decoder.as_ref().is_none_or(|d| d.applier.is_complete());
+        let ended = download.resume.is_none() || self.decoder.is_complete();
         if !whole || !ended {
             // A stream that has ended without giving the package gives it never.
             if download.next >= candidate.transfer.len {

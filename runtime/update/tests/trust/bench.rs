@@ -1,6 +1,7 @@
 //! A device with real keys, and a server that signs for it.
 
 use dunlin_package::{Builder, ManifestDraft};
+use dunlin_update::delta::Applier;
 use dunlin_update::record::Installed;
 use dunlin_update::sim::{CHIPS, Flash};
 use dunlin_update::storage::Area;
@@ -91,6 +92,7 @@ pub(crate) struct Bench {
     pub(crate) flash: Flash,
     pub(crate) root: RootKeys,
     pub(crate) old: Vec<u8>,
+    decoder: Applier,
 }
 
 pub(crate) type TestUpdater<'a> = Updater<'a, &'a mut Flash, Ed25519>;
@@ -100,7 +102,7 @@ impl Bench {
         let old = package("1");
         let mut flash = Flash::new(CHIPS[2], 2, SLOT);
         flash.bytes(Area::Slot(0))[..old.len()].copy_from_slice(&old);
-        Self { flash, root: root(1), old }
+        Self { flash, root: root(1), old, decoder: Applier::new() }
     }
 
     pub(crate) fn open(&mut self) -> TestUpdater<'_> {
@@ -116,7 +118,7 @@ impl Bench {
             root: self.root,
             factory: Some(installed(&self.old, 0, 1, 5)),
         };
-        Updater::open(&mut self.flash, Ed25519, device, StartCause::Power).unwrap()
+        Updater::open(&mut self.flash, Ed25519, device, StartCause::Power, &mut self.decoder).unwrap()
     }
 }
 
