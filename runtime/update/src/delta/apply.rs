@@ -28,7 +28,9 @@ pub struct Applier {
     payload_left: u32,
     bounds: Bounds,
     models: Models,
-    command: Option<Running>,
+    running: Running,
+    /// Whether there is a command under way.
+    busy: bool,
     /// Where the last command ended in the base.
     base_end: u32,
 }
@@ -60,7 +62,7 @@ impl Default for Applier {
 }
 
 impl Applier {
-    /// From the first byte of a patch on.
+    /// From the first byte of a patch on. All its bytes are 0, so that one in static memory takes no flash.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -73,9 +75,10 @@ impl Applier {
             checkpoint: None,
             block_left: 0,
             payload_left: 0,
-            bounds: Bounds::new(),
+            bounds: Bounds::none(),
             models: Models::new(),
-            command: None,
+            running: Running { command: Command::NONE, done: 0, factor: 0, before: 0 },
+            busy: false,
             base_end: 0,
         }
     }
@@ -91,7 +94,7 @@ impl Applier {
     /// As [`new`](Self::new) or [`resume`](Self::resume), in place.
     pub fn restart(&mut self, from: Option<(&Header, Checkpoint)>) {
         (self.held, self.block_left, self.payload_left, self.base_end) = (0, 0, 0, 0);
-        self.command = None;
+        self.busy = false;
         (self.header, self.checkpoint) = (from.map(|(h, _)| *h), from.map(|(_, c)| c));
         (self.given, self.written) = from.map_or((0, 0), |(_, c)| (c.patch_offset, c.output_offset));
         self.stage = match from {
@@ -182,7 +185,7 @@ impl Applier {
                     return Ok(false);
                 }
                 self.models.reset();
-                self.command = None;
+                self.busy = false;
                 let at_hand = self.available();
                 let bytes = self.input.get(..at_hand).unwrap_or(&[]);
                 let mut decoder = Decoder { bounds: &mut self.bounds, bytes, taken: 0 };
@@ -256,9 +259,8 @@ impl Applier {
             }
             return Ok(true);
         }
-        if let Some(Running { command, done, .. }) = self.command
-            && matches!(command.operation, Operation::Copy | Operation::Digest)
-        {
+        let Running { command, done, .. } = self.running;
+        if self.busy && matches!(command.operation, Operation::Copy | Operation::Digest) {
             return self.copy(command, done, base, sink).map(|()| true);
         }
         if !self.has(LOOK_AHEAD) {
@@ -267,11 +269,11 @@ impl Applier {
         let at_hand = self.available();
         let bytes = self.input.get(..at_hand).unwrap_or(&[]);
         let mut decoder = Decoder { bounds: &mut self.bounds, bytes, taken: 0 };
-        let mut running = match self.command {
-            Some(running) => running,
-            None => {
-                let none = Command { operation: Operation::Copy, len: 1, base: 0, run: 1 };
-                let command = self.models.command(&mut decoder, self.base_end, &none).ok_or(DeltaError::Malformed)?;
+        let mut running = match self.busy {
+            true => self.running,
+            false => {
+                let command =
+                    self.models.command(&mut decoder, self.base_end, &Command::NONE).ok_or(DeltaError::Malformed)?;
                 if command.len > self.block_left {
                     return Err(DeltaError::Excess);
                 }
@@ -282,7 +284,7 @@ impl Applier {
                 }
                 let taken = decoder.taken;
                 self.take(taken);
-                self.command = Some(Running { command, done: 0, factor: UNITY, before: 0 });
+                (self.running, self.busy) = (Running { command, done: 0, factor: UNITY, before: 0 }, true);
                 return Ok(true);
             }
         };
@@ -325,7 +327,7 @@ impl Applier {
         self.take(taken);
         self.give(new.get(..made).unwrap_or(&[]), sink)?;
         running.done += made as u32;
-        self.command = Some(running);
+        self.running = running;
         self.finish_command();
         Ok(made > 0)
     }
@@ -352,7 +354,7 @@ impl Applier {
             self.give(piece, sink)?;
             done += n;
         }
-        self.command = Some(Running { command, done, factor: UNITY, before: 0 });
+        self.running.done = done;
         self.finish_command();
         Ok(())
     }
@@ -365,15 +367,14 @@ impl Applier {
     }
 
     fn finish_command(&mut self) {
-        if let Some(Running { command, done, .. }) = self.command
-            && done >= command.len
-        {
+        let Running { command, done, .. } = self.running;
+        if done >= command.len {
             if command.operation.reads_base() {
                 self.base_end = command.base.saturating_add(command.len);
             } else {
                 self.base_end = self.base_end.saturating_add(command.len);
             }
-            self.command = None;
+            self.busy = false;
         }
     }
 }

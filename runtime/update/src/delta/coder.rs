@@ -8,34 +8,35 @@ const LIMIT: u8 = 250;
 /// No probability comes nearer to 0 or 1, of 65,536.
 const LEAST: u32 = 16;
 
-/// Probabilities of bits that are 1, of 65,536, with the number of bits each has seen.
+/// Probabilities of bits that are 1, of 65,536 and less a half, with the number of bits each has seen. A new one is all
+/// zeros, so that a decoder in static memory takes no flash.
 #[derive(Clone, Debug)]
 pub(super) struct Bits<const N: usize> {
-    p: [u16; N],
+    p: [i16; N],
     n: [u8; N],
 }
 
 impl<const N: usize> Bits<N> {
     pub(super) const fn new() -> Self {
-        Self { p: [1 << 15; N], n: [0; N] }
+        Self { p: [0; N], n: [0; N] }
     }
 
     /// As new, in place: a device has no room for a second one.
     pub(super) fn reset(&mut self) {
-        self.p.fill(1 << 15);
+        self.p.fill(0);
         self.n.fill(0);
     }
 
     fn get(&self, i: usize) -> u32 {
-        self.p.get(i).map_or(1 << 15, |p| u32::from(*p))
+        self.p.get(i).map_or(1 << 15, |p| (i32::from(*p) + (1 << 15)).cast_unsigned())
     }
 
     fn learn(&mut self, i: usize, bit: bool) {
         let (Some(p), Some(n)) = (self.p.get_mut(i), self.n.get_mut(i)) else { return };
-        let goal = if bit { 65_535 } else { 0 };
+        let goal = if bit { 32_767 } else { -32_768 };
         // 1 / (n + 1.5), as a frequency with half a count for each outcome.
         let step = (goal - i32::from(*p)) * 2 / (2 * i32::from(*n) + 3);
-        *p = (i32::from(*p) + step).clamp(0, 65_535) as u16;
+        *p = (i32::from(*p) + step) as i16;
         *n = n.saturating_add(1).min(LIMIT);
     }
 
@@ -79,8 +80,9 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) const fn new() -> Self {
-        Self { low: 0, high: u32::MAX, code: 0 }
+    /// Before a stream begins.
+    pub(super) const fn none() -> Self {
+        Self { low: 0, high: 0, code: 0 }
     }
 }
 
@@ -101,7 +103,7 @@ impl Decoder<'_> {
 
     /// Reads what comes before the first bit.
     pub(super) fn begin(&mut self) {
-        *self.bounds = Bounds::new();
+        *self.bounds = Bounds { low: 0, high: u32::MAX, code: 0 };
         for _ in 0..4 {
             self.bounds.code = self.bounds.code << 8 | u32::from(self.byte());
         }

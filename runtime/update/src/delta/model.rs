@@ -63,6 +63,11 @@ pub(super) struct Command {
     pub(super) run: u32,
 }
 
+impl Command {
+    /// In the place of one that is not known yet.
+    pub(super) const NONE: Self = Self { operation: Operation::Copy, len: 0, base: 0, run: 0 };
+}
+
 /// Bits of a number: its length in unary, then what follows its highest bit.
 const NUMBER_BITS: usize = 32 + 31;
 /// Bits of a command, at most: operation, length, sign and distance in the base, run.
@@ -87,9 +92,10 @@ pub(super) struct Models {
     mantissa: Bits<256>,
     byte: Bits<512>,
     word: Bits<{ 3 + 33 * 4 + 8 }>,
-    last: Option<Operation>,
-    /// The factor before.
-    factor_before: i32,
+    /// The number of the operation before.
+    last: u8,
+    /// The factor before, less 1.
+    factor_above: i32,
 }
 
 /// Contexts of signed bytes, by two means or a mean and the base.
@@ -194,8 +200,8 @@ impl Models {
             mantissa: Bits::new(),
             byte: Bits::new(),
             word: Bits::new(),
-            last: None,
-            factor_before: UNITY,
+            last: 0,
+            factor_above: 0,
         }
     }
 
@@ -210,7 +216,7 @@ impl Models {
         self.mantissa.reset();
         self.byte.reset();
         self.word.reset();
-        (self.last, self.factor_before) = (None, UNITY);
+        (self.last, self.factor_above) = (0, 0);
     }
 
     /// A number in one of three roles.
@@ -238,13 +244,13 @@ impl Models {
     /// A command; `expected` is where the one before ended in the base.
     pub(super) fn command(&mut self, coder: &mut impl Coder, expected: u32, command: &Command) -> Option<Command> {
         let mut node = 1usize;
-        let context = self.last.map_or(0, |o| o as usize);
+        let context = usize::from(self.last);
         for i in (0..3).rev() {
             let bit = self.operation.code(coder, context * 8 + node, command.operation as usize >> i & 1 == 1);
             node = node * 2 + usize::from(bit);
         }
         let operation = Operation::from_number(node as u32 - 8)?;
-        self.last = Some(operation);
+        self.last = operation as u8;
         let len = self.number(coder, 0, command.len.wrapping_sub(1)).checked_add(1)?;
         let mut base = expected;
         if operation.reads_base() {
@@ -271,7 +277,7 @@ impl Models {
 
     /// The factor of a run, as a difference to the one before.
     pub(super) fn factor(&mut self, coder: &mut impl Coder, factor: i32) -> i32 {
-        let difference = factor - self.factor_before;
+        let difference = factor - UNITY - self.factor_above;
         let magnitude = difference.unsigned_abs();
         let zero = self.factor.code(coder, 0, difference == 0);
         if !zero {
@@ -286,9 +292,9 @@ impl Models {
                 decoded = decoded << 1 | i32::from(coder.code(1 << 15, magnitude >> i & 1 == 1));
             }
             let decoded = if minus { -decoded } else { decoded };
-            self.factor_before = (self.factor_before + decoded).clamp(-32_768, 32_767);
+            self.factor_above = (self.factor_above + UNITY + decoded).clamp(-32_768, 32_767) - UNITY;
         }
-        self.factor_before
+        self.factor_above + UNITY
     }
 
     /// A byte of an operation that goes by bytes. `base` is the base's byte, scaled already; `at` counts within the
