@@ -276,7 +276,10 @@ fn keys_sign_and_documents_are_judged() {
     std::fs::rename(&here, &elsewhere).expect("it can be moved");
     let half = folder.path("half.release");
     let (code, text) = fails(&["sign", "release", &package, "--keys", &keys, "--number", "2", "-o", &half]);
-    assert!(code == 7 && text.contains("1 valid signatures of the role targets") && text.contains("sign add"), "{text}");
+    assert!(
+        code == 7 && text.contains("1 valid signatures of the role targets") && text.contains("sign add"),
+        "{text}"
+    );
     succeeds(&["sign", "add", &half, "--key", &elsewhere, "--role", "targets"]);
     assert_eq!(json(&["inspect", "--trust", &half, "--root", &second])["believed"], true);
     // Wrong files and words.
