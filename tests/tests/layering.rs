@@ -9,10 +9,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin-package", &[]),
     ("dunlin-engine", &["dunlin-kernels", "dunlin-package"]),
     ("dunlin-update", &["dunlin-package"]),
+    ("dunlin-telemetry", &[]),
+    ("dunlin-rollout", &[]),
+    ("dunlin-mcu", &["dunlin", "dunlin-telemetry", "dunlin-update"]),
     ("dunlin-compiler", &["dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin-models", &[]),
-    ("dunlin-cli", &["dunlin", "dunlin-models", "dunlin-update"]),
+    ("dunlin-cli", &["dunlin", "dunlin-models", "dunlin-telemetry", "dunlin-update"]),
     (
         "dunlin-tests",
         &[
@@ -23,6 +26,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "dunlin-kernels",
             "dunlin-models",
             "dunlin-package",
+            "dunlin-rollout",
+            "dunlin-telemetry",
             "dunlin-update",
         ],
     ),
