@@ -1,0 +1,162 @@
+// Live pages, dialogs and charts. Everything else is HTML: without this the pages still work, and actions ask on a page.
+(() => {
+  "use strict";
+
+  const live = document.getElementById("live");
+  const words = document.getElementById("live-text");
+  const main = () => document.getElementById("main");
+
+  // ---- Live: the server says that something changed, and the page asks for itself anew.
+
+  let due = null;
+  let last = 0;
+  const least = 2000;
+
+  const say = (state) => {
+    const moment = main().dataset.moment;
+    live.dataset.state = state;
+    words.textContent = state === "off" ? `Not live: page of ${moment} UTC` : `Live, ${moment} UTC`;
+  };
+
+  const refresh = async () => {
+    due = null;
+    if (document.hidden || document.querySelector("dialog[open]")) return schedule();
+    last = Date.now();
+    await htmx.ajax("GET", location.href, { target: "#main", select: "#main", swap: "outerMorph" });
+    if (live.dataset.state !== "on") return;
+    say("on");
+    const dot = live.querySelector(".dot");
+    dot.classList.remove("beat");
+    requestAnimationFrame(() => dot.classList.add("beat"));
+  };
+
+  const schedule = () => {
+    if (due === null) due = setTimeout(refresh, Math.max(0, last + least - Date.now(), 50));
+  };
+
+  if (live) {
+    const source = new EventSource(live.dataset.source);
+    let lost = false;
+    source.addEventListener("open", () => {
+      say("on");
+      if (lost) schedule();
+      lost = false;
+    });
+    source.addEventListener("change", schedule);
+    source.addEventListener("error", () => {
+      lost = true;
+      say("off");
+      // The server said no, which it does when the session is over; the browser does not try again by itself.
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
+    });
+    addEventListener("pagehide", () => source.close());
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && due !== null) schedule();
+    });
+  }
+
+  // ---- Dialogs: a form that would ask on a page of its own opens its dialog instead.
+
+  document.addEventListener("submit", (event) => {
+    const dialog = document.getElementById(event.target.dataset.dialog);
+    if (!dialog) return;
+    event.preventDefault();
+    dialog.showModal();
+  });
+
+  document.addEventListener("click", (event) => {
+    const closer = event.target.closest("[data-close]");
+    const dialog = closer && closer.closest("dialog");
+    if (!dialog) return;
+    event.preventDefault();
+    dialog.close();
+  });
+
+  // From the last thing in a dialog to its first and back, where a browser would go to its own bars.
+  document.addEventListener("keydown", (event) => {
+    const dialog = event.key === "Tab" && document.querySelector("dialog[open]");
+    if (!dialog) return;
+    const all = [...dialog.querySelectorAll("a[href], button:not(:disabled), input:not([type=hidden]):not(:disabled)")];
+    const stops = all.filter((e) => e.type !== "radio" || e.checked);
+    const first = stops[0];
+    const end = stops[stops.length - 1];
+    const at = document.activeElement;
+    if (event.shiftKey ? at === first || !dialog.contains(at) : at === end || !dialog.contains(at)) {
+      event.preventDefault();
+      (event.shiftKey ? end : first).focus();
+    }
+  });
+
+  // ---- Charts.
+
+  const charts = new Map();
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const dashes = [[], [6, 3], [2, 2], [8, 2, 2, 2]];
+
+  const build = (element) => {
+    const { times, names, values, stacked, share } = JSON.parse(element.dataset.chart);
+    const order = names.map((_, i) => i);
+    let columns = values;
+    if (stacked) {
+      // Each on top of those before it, drawn from the tallest down.
+      const sums = times.map(() => 0);
+      columns = values.map((line) => line.map((v, t) => (sums[t] += v ?? 0)));
+      order.reverse();
+    }
+    const write = (v) => (v === null ? "" : share ? `${+(v * 100).toPrecision(3)} %` : v.toLocaleString("en").replaceAll(",", "\u202f"));
+    const two = (n) => String(n).padStart(2, "0");
+    // Hours of the day, and the date where one begins.
+    const clock = (self, ticks) => ticks.map((t, i) => {
+      const moment = new Date(t * 1000);
+      const day = `${two(moment.getUTCMonth() + 1)}-${two(moment.getUTCDate())}`;
+      const hour = `${two(moment.getUTCHours())}:${two(moment.getUTCMinutes())}`;
+      return hour === "00:00" || i === 0 ? `${hour}\n${day}` : hour;
+    });
+    const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
+    const series = order.map((i) => {
+      const stroke = color(`--hue${Math.min(i, 7)}`);
+      return { label: names[i], stroke, width: stacked ? 1 : 2, dash: stacked ? [] : dashes[i % dashes.length], fill: stacked ? stroke : undefined, points: { show: false } };
+    });
+    const options = {
+      width: Math.max(200, element.clientWidth),
+      height: element.clientHeight,
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      series: [{}, ...series],
+      axes: [{ ...axis, values: clock, space: 60 }, { ...axis, size: 58, values: (_, ticks) => ticks.map(write) }],
+      scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.05 : 1] } },
+      cursor: { show: false },
+      legend: { show: false },
+    };
+    element.replaceChildren();
+    return new uPlot(options, [times, ...order.map((i) => columns[i])], element);
+  };
+
+  const draw = (again) => {
+    for (const [element, { chart }] of charts) {
+      if (!element.isConnected) {
+        chart.destroy();
+        charts.delete(element);
+      }
+    }
+    for (const element of document.querySelectorAll(".chart[data-chart]")) {
+      const known = charts.get(element);
+      if (known && !again && known.data === element.dataset.chart) continue;
+      known?.chart.destroy();
+      charts.set(element, { chart: build(element), data: element.dataset.chart });
+      sizes.observe(element);
+    }
+  };
+
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const chart = charts.get(target)?.chart;
+      if (chart && target.clientWidth > 0 && chart.width !== target.clientWidth) {
+        chart.setSize({ width: target.clientWidth, height: target.clientHeight });
+      }
+    }
+  });
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(true));
+  document.addEventListener("htmx:after:swap", () => draw(false));
+  draw(false);
+})();

@@ -1,0 +1,82 @@
+//! The dashboard: pages for people on call, served by the same binary.
+//!
+//! Pages are whole HTML documents and work without scripts. With them a page renews itself when the server says that
+//! something changed, charts are drawn and questions are asked in dialogs. The policy allows nothing inline and
+//! nothing from elsewhere.
+
+mod asset;
+#[cfg(test)]
+mod browser;
+mod figure;
+mod live;
+mod markup;
+mod page;
+mod picture;
+mod session;
+mod source;
+#[cfg(test)]
+mod specimen;
+mod view;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use source::Source;
+
+/// What a handler needs.
+#[derive(Clone)]
+struct Dashboard<S> {
+    source: S,
+    revisions: live::Revisions,
+    /// Cookies are for encrypted connections only.
+    secure: bool,
+}
+
+/// The pages of a source. `secure`: browsers reach the server by https.
+fn router<S: Source>(source: S, secure: bool) -> Router {
+    Router::new()
+        .route("/", get(page::health::<S>))
+        .route("/rollouts", get(page::rollouts::<S>))
+        .route("/rollouts/{id}", get(page::rollout::<S>))
+        .route("/rollouts/{id}/{verb}", get(page::confirm::<S>).post(page::act::<S>))
+        .route("/drift", get(page::drift::<S>))
+        .route("/devices", get(page::devices::<S>))
+        .route("/devices/{id}", get(page::device::<S>))
+        .route("/flags", get(page::flags::<S>))
+        .route("/audit", get(page::audit::<S>))
+        .route("/login", get(page::sign_in_form).post(page::sign_in::<S>))
+        .route("/logout", post(page::sign_out::<S>))
+        .route("/live", get(live::live::<S>))
+        .route("/assets/{name}", get(asset::asset))
+        .layer(middleware::from_fn(policy))
+        .with_state(Dashboard { source, revisions: live::Revisions::default(), secure })
+}
+
+/// What browsers may do with a page.
+const POLICY: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+async fn policy(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in POLICY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // Pages are somebody's; what may be kept says so itself.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

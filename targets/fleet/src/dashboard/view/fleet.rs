@@ -1,0 +1,158 @@
+//! The health of the fleet.
+
+use askama::Template;
+
+use super::{Badge, Chart, Frame, Model, Rate, Section, Tone};
+use crate::dashboard::markup::Html;
+use crate::dashboard::{figure, markup, picture};
+
+/// The first page.
+#[derive(Template)]
+#[template(path = "health.html")]
+pub(crate) struct HealthPage {
+    pub(crate) frame: Frame,
+    pub(crate) devices: Devices,
+    /// Hours that the rates below are of.
+    pub(crate) hours: u32,
+    pub(crate) rates: Vec<FleetRate>,
+    pub(crate) alerts: Vec<Alert>,
+    pub(crate) rollouts: Vec<RolloutLine>,
+    pub(crate) versions: Vec<VersionLine>,
+    pub(crate) versions_over_time: Chart,
+    pub(crate) rates_over_time: Chart,
+}
+
+/// Devices by when they were last heard of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Devices {
+    pub(crate) all: u64,
+    /// Heard of within three intervals.
+    pub(crate) online: u64,
+    pub(crate) silent: u64,
+    /// Enrolled, and never heard of since.
+    pub(crate) never: u64,
+}
+
+impl Devices {
+    pub(crate) fn silent_rate(self) -> Rate {
+        Rate::new(self.silent, self.all)
+    }
+
+    pub(crate) fn online_rate(self) -> Rate {
+        Rate::new(self.online, self.all)
+    }
+}
+
+/// How often something bad happens in the fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct FleetRate {
+    pub(crate) name: &'static str,
+    /// What it is a share of.
+    pub(crate) unit: &'static str,
+    pub(crate) now: Rate,
+    /// The same length of time before.
+    pub(crate) before: Rate,
+}
+
+impl FleetRate {
+    /// How it moved, in words.
+    pub(crate) fn moved(&self) -> String {
+        match (self.now.part(), self.before.part()) {
+            (Some(_), Some(before)) => format!("{} before", figure::percent(before)),
+            (Some(_), None) => "nothing to compare with before".to_owned(),
+            (None, _) => "nothing has reported".to_owned(),
+        }
+    }
+}
+
+/// Something that somebody has to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Alert {
+    pub(crate) id: String,
+    pub(crate) tone: Tone,
+    pub(crate) time: i64,
+    pub(crate) title: String,
+    /// Where to look.
+    pub(crate) link: Option<String>,
+    /// The numbers it rests on.
+    pub(crate) numbers: Vec<(String, String)>,
+    /// The step of [`PLAYBOOK`] that comes next, from 0.
+    pub(crate) step: Option<usize>,
+    /// What to do next, in a sentence.
+    pub(crate) next: String,
+}
+
+/// The steps from a fault to its repair, in their order.
+pub(crate) const PLAYBOOK: [&str; 6] = ["pause", "capture", "label", "retrain", "shadow", "canary"];
+
+impl Alert {
+    /// The steps, when one of them is next.
+    pub(crate) fn playbook(&self) -> Vec<Step> {
+        let Some(next) = self.step else { return Vec::new() };
+        let step = |(i, name): (usize, &&'static str)| Step { name, is_done: i < next, is_next: i == next };
+        PLAYBOOK.iter().enumerate().map(step).collect()
+    }
+}
+
+/// A step of the playbook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) is_done: bool,
+    pub(crate) is_next: bool,
+}
+
+/// A rollout in a list.
+#[derive(Clone, Debug)]
+pub(crate) struct RolloutLine {
+    pub(crate) id: String,
+    pub(crate) model: String,
+    pub(crate) candidate: String,
+    pub(crate) base: Option<String>,
+    pub(crate) phase: Badge,
+    /// From 0.
+    pub(crate) stage: usize,
+    pub(crate) stages: usize,
+    pub(crate) exposure: String,
+    pub(crate) verdict: Option<Badge>,
+    pub(crate) reason: String,
+    pub(crate) updated: Rate,
+    pub(crate) reverted: u64,
+    pub(crate) changed: i64,
+}
+
+impl RolloutLine {
+    /// Stage and number of stages, from 1.
+    pub(crate) fn place(&self) -> String {
+        format!("{} of {}", (self.stage + 1).min(self.stages), self.stages)
+    }
+}
+
+/// The list of rollouts.
+#[derive(Template)]
+#[template(path = "rollouts.html")]
+pub(crate) struct RolloutsPage {
+    pub(crate) frame: Frame,
+    pub(crate) rollouts: Vec<RolloutLine>,
+}
+
+/// What so many devices run.
+#[derive(Clone, Debug)]
+pub(crate) struct VersionLine {
+    /// Nothing: devices that have not said what they run.
+    pub(crate) model: Option<Model>,
+    pub(crate) devices: u64,
+    pub(crate) online: u64,
+    pub(crate) errors: Rate,
+    pub(crate) deadline_misses: Rate,
+}
+
+impl HealthPage {
+    pub(crate) fn share(&self, line: &VersionLine) -> String {
+        Rate::new(line.devices, self.devices.all).percent()
+    }
+
+    pub(crate) fn version_shares(&self) -> Html {
+        picture::shares(&self.versions.iter().map(|v| v.devices).collect::<Vec<_>>())
+    }
+}

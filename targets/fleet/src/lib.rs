@@ -1,0 +1,4 @@
+//! The fleet server of Dunlin.
+#![forbid(unsafe_code)]
+
+mod dashboard;
