@@ -55,6 +55,11 @@
     });
   }
 
+  // What was just done is said for a while, and then not again.
+  if (new URLSearchParams(location.search).has("done")) {
+    setTimeout(() => history.replaceState(history.state, "", location.pathname), 10000);
+  }
+
   // ---- Dialogs: a form that would ask on a page of its own opens its dialog instead.
 
   document.addEventListener("submit", (event) => {

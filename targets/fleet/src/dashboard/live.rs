@@ -9,9 +9,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::Dashboard;
 use super::session;
@@ -47,7 +47,7 @@ pub(super) async fn live<S: Source>(State(dashboard): State<Dashboard<S>>, heade
         Ok(None) => return StatusCode::UNAUTHORIZED.into_response(),
         Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
-    let (events, stream) = mpsc::channel::<Result<Event, Infallible>>(4);
+    let (events, mut heard) = mpsc::channel::<Result<Event, Infallible>>(4);
     tokio::spawn(async move {
         let source = dashboard.source.clone();
         let watch = async {
@@ -78,5 +78,5 @@ pub(super) async fn live<S: Source>(State(dashboard): State<Dashboard<S>>, heade
             () = source.closing() => {}
         }
     });
-    Sse::new(ReceiverStream::new(stream)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
+    Sse::new(stream::poll_fn(move |context| heard.poll_recv(context))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
 }
