@@ -87,7 +87,7 @@ pub struct Gate {
     pub margins: [Option<Margin>; MAX_METRICS],
     /// Devices of both arms expected when margins are decided; intervals are tightest there.
     pub devices: u32,
-    /// Devices that each arm needs before a margin is judged.
+    /// Devices that each arm needs before a margin is judged: intervals suppose means that are about normal.
     pub devices_per_arm: u32,
     /// Least part of expected device-days that has to have reported, in each arm, before a margin is judged.
     pub completeness: f64,
@@ -103,7 +103,7 @@ impl Gate {
         required: 0b1_1111,
         margins: [None; MAX_METRICS],
         devices: 1000,
-        devices_per_arm: 100,
+        devices_per_arm: 200,
         completeness: 0.8,
         mismatch: 1000.0,
     };

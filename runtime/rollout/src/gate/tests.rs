@@ -45,7 +45,7 @@ fn margins_pass_pause_or_wait() {
         (10.0, 1000, Place::Inside),
         (10.9, 1000, Place::Undecided),
         (12.0, 1000, Place::Outside),
-        (10.0, 99, Place::TooFew),
+        (10.0, 199, Place::TooFew),
     ] {
         let soft = place(&[with_values((canary, 2.0), (10.0, 2.0), n)], latency);
         assert_eq!(soft.place, expected, "{soft:?}");
