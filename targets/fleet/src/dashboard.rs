@@ -8,6 +8,7 @@ mod asset;
 #[cfg(test)]
 mod browser;
 mod figure;
+mod judgement;
 mod live;
 mod markup;
 mod page;

@@ -78,5 +78,7 @@ pub(super) async fn live<S: Source>(State(dashboard): State<Dashboard<S>>, heade
             () = source.closing() => {}
         }
     });
-    Sse::new(stream::poll_fn(move |context| heard.poll_recv(context))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
+    Sse::new(stream::poll_fn(move |context| heard.poll_recv(context)))
+        .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+        .into_response()
 }
