@@ -32,12 +32,12 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
-mod bits;
 #[cfg(feature = "std")]
 pub mod aggregate;
+mod bits;
+pub mod latency;
 #[cfg(feature = "std")]
 pub mod ledger;
-pub mod latency;
 mod logging;
 pub mod outbox;
 pub mod recorder;
