@@ -1,4 +1,35 @@
-//! The fleet server of Dunlin.
+//! The fleet server: devices, packages, rollouts that stop by themselves, telemetry, audit.
+//!
+//! [`Server::start`] runs it inside another program; the binary `dunlin-fleet` is a thin shell around that. State is in
+//! SQLite or, for more than one replica, in PostgreSQL; artifacts are in a folder or an S3-compatible store. Devices poll
+//! (`wire`), operators speak JSON (`/openapi.json`). `README.md` tells how to run it.
 #![forbid(unsafe_code)]
 
+mod api;
+mod artifacts;
+mod auth;
+pub mod backup;
+mod clock;
+pub mod config;
 mod dashboard;
+mod decide;
+mod documents;
+mod error;
+mod hex;
+mod ingest;
+mod limits;
+mod metrics;
+mod server;
+pub mod store;
+mod telemetry;
+#[cfg(feature = "tls")]
+mod tls;
+mod webhook;
+pub mod wire;
+
+pub use api::openapi;
+pub use auth::Role;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::Config;
+pub use hex::{hex, unhex};
+pub use server::{Server, StartError};

@@ -33,6 +33,13 @@ impl SecretKey {
     fn sign(&self, message: &[u8]) -> [u8; 64] {
         *self.0.sk.sign(message, None)
     }
+
+    /// The signature of bytes that are no document, as requests to a server are. They have to begin with a domain of
+    /// their own.
+    #[must_use]
+    pub fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
+        self.sign(message)
+    }
 }
 
 /// Why a document cannot be made.

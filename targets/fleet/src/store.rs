@@ -1,0 +1,140 @@
+//! State, in SQLite or PostgreSQL: one text of SQL for both, one file a family of tables.
+
+pub(crate) mod alerts;
+pub mod audit;
+pub(crate) mod devices;
+pub(crate) mod exposures;
+pub(crate) mod flags;
+mod migrate;
+pub(crate) mod packages;
+pub(crate) mod reports;
+pub(crate) mod rollouts;
+pub(crate) mod tenants;
+pub(crate) mod tokens;
+
+use std::time::Duration;
+
+use sqlx::any::{AnyConnection, AnyPoolOptions};
+use sqlx::{Any, AnyPool, Executor as _, Transaction};
+
+/// What keeps the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A file; one process.
+    Sqlite,
+    /// A server; any number of replicas.
+    Postgres,
+}
+
+/// A transaction on either engine.
+pub(crate) type Tx = Transaction<'static, Any>;
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: AnyPool,
+    engine: Engine,
+}
+
+impl Store {
+    /// Opens `sqlite://PATH` or `postgres://...`; the file is made when there is none.
+    ///
+    /// SQLite gets a write-ahead log that is synced before a commit is acknowledged.
+    ///
+    /// # Errors
+    /// When the address is of neither engine, or the engine refuses.
+    pub async fn open(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
+        sqlx::any::install_default_drivers();
+        let engine = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => Engine::Sqlite,
+            Some("postgres" | "postgresql") => Engine::Postgres,
+            _ => {
+                let text = "the database is given as sqlite://PATH or postgres://USER@HOST/NAME";
+                return Err(sqlx::Error::Configuration(text.into()));
+            }
+        };
+        let url = match engine {
+            Engine::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
+            _ => url.to_owned(),
+        };
+        let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+        let options = options.after_connect(move |connection, _| {
+            Box::pin(async move {
+                if engine == Engine::Sqlite {
+                    connection
+                        .execute(
+                            "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                             PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536",
+                        )
+                        .await?;
+                }
+                Ok(())
+            })
+        });
+        Ok(Self { pool: options.connect(&url).await?, engine })
+    }
+
+    /// Which engine it is.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Brings the tables to this version.
+    ///
+    /// # Errors
+    /// When the engine refuses, or a later version has been here.
+    pub async fn migrate(&self) -> Result<(), sqlx::Error> {
+        migrate::run(self).await
+    }
+
+    /// A transaction that will write. SQLite takes its only place for writing at once, so that no reading turns out to
+    /// have been in vain.
+    pub(crate) async fn write(&self) -> Result<Tx, sqlx::Error> {
+        match self.engine {
+            Engine::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Postgres => self.pool.begin().await,
+        }
+    }
+
+    /// A connection to read from.
+    pub(crate) async fn read(&self) -> Result<sqlx::pool::PoolConnection<Any>, sqlx::Error> {
+        self.pool.acquire().await
+    }
+
+    /// Whether it answers.
+    pub(crate) async fn ping(&self) -> Result<(), sqlx::Error> {
+        self.pool.acquire().await?.execute("SELECT 1").await.map(drop)
+    }
+
+    /// A random value that all replicas share, made by the first to ask.
+    pub(crate) async fn shared_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        let mut tx = self.write().await?;
+        sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(name)
+            .bind(fresh)
+            .execute(&mut *tx)
+            .await?;
+        let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(value)
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A connection, be it in a transaction or not.
+pub(crate) type Connection = AnyConnection;
+
+/// Seconds and the like as the engines have them.
+pub(crate) fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// And back.
+pub(crate) fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}

@@ -1,0 +1,121 @@
+//! Tenants and their roots of trust.
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use utoipa::ToSchema;
+
+use super::Connection;
+
+/// What a tenant may have and wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Seconds between a device's polls, on average.
+    pub(crate) poll_seconds: u32,
+    /// Whether a stage after the first may begin only when somebody else than who started the rollout approves.
+    pub(crate) two_person: bool,
+    /// Devices that may be enrolled.
+    pub(crate) max_devices: i64,
+    /// Bytes of packages and deltas that may be stored.
+    pub(crate) max_bytes: i64,
+    /// Requests a second of all the tenant's operators together.
+    pub(crate) operator_rate: u32,
+    /// Requests a second of all the tenant's devices together.
+    pub(crate) device_rate: u32,
+    /// Where alerts are posted as JSON.
+    pub(crate) webhook: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            poll_seconds: 300,
+            two_person: false,
+            max_devices: 1_000_000,
+            max_bytes: 20 << 30,
+            operator_rate: 100,
+            device_rate: 5000,
+            webhook: None,
+        }
+    }
+}
+
+/// A tenant.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Tenant {
+    /// Its name in tokens and paths.
+    pub(crate) id: String,
+    /// Its name for people.
+    pub(crate) title: String,
+    /// Seconds since 1970.
+    pub(crate) created: i64,
+    /// What it may have and wants.
+    pub(crate) settings: Settings,
+}
+
+fn tenant(row: &sqlx::any::AnyRow) -> Result<Tenant, sqlx::Error> {
+    let settings: String = row.try_get("settings")?;
+    let settings = serde_json::from_str(&settings).map_err(|e| sqlx::Error::Decode(e.into()))?;
+    Ok(Tenant { id: row.try_get("id")?, title: row.try_get("title")?, created: row.try_get("created")?, settings })
+}
+
+pub(crate) async fn get(connection: &mut Connection, id: &str) -> Result<Option<Tenant>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM tenants WHERE id = $1").bind(id).fetch_optional(connection).await?;
+    row.as_ref().map(tenant).transpose()
+}
+
+pub(crate) async fn list(connection: &mut Connection) -> Result<Vec<Tenant>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM tenants ORDER BY id").fetch_all(connection).await?;
+    rows.iter().map(tenant).collect()
+}
+
+/// Makes a tenant, or changes its title and settings.
+pub(crate) async fn put(tx: &mut Connection, of: &Tenant) -> Result<(), sqlx::Error> {
+    let settings = serde_json::to_string(&of.settings).map_err(|e| sqlx::Error::Encode(e.into()))?;
+    sqlx::query(
+        "INSERT INTO tenants (id, title, created, settings, audited, head, alerted, stored)
+         VALUES ($1, $2, $3, $4, 0, '', 0, 0)
+         ON CONFLICT (id) DO UPDATE SET title = excluded.title, settings = excluded.settings",
+    )
+    .bind(&of.id)
+    .bind(&of.title)
+    .bind(of.created)
+    .bind(settings)
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// The tenant's root documents, from the first.
+pub(crate) async fn roots(connection: &mut Connection, tenant: &str) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("SELECT document FROM roots WHERE tenant = $1 ORDER BY version")
+        .bind(tenant)
+        .fetch_all(connection)
+        .await
+}
+
+pub(crate) async fn add_root(
+    tx: &mut Connection,
+    tenant: &str,
+    version: i64,
+    document: &[u8],
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("INSERT INTO roots VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+        .bind(tenant)
+        .bind(version)
+        .bind(document)
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Counts bytes to a tenant's quota, unless they are too many.
+pub(crate) async fn reserve(tx: &mut Connection, tenant: &str, bytes: i64, most: i64) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE tenants SET stored = stored + $2 WHERE id = $1 AND stored + $2 <= $3")
+        .bind(tenant)
+        .bind(bytes)
+        .bind(most)
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
