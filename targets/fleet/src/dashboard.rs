@@ -13,6 +13,7 @@ mod live;
 mod markup;
 mod page;
 mod picture;
+mod query;
 mod session;
 mod source;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::dashboard::view::{
 };
 use crate::hex;
 use crate::store::{self, Connection, devices::Device};
-use crate::telemetry;
+use crate::summary::Summary;
 
 /// Devices on a page.
 const PAGE: i64 = 50;
@@ -200,7 +200,7 @@ pub(super) async fn one(
             history.push(Event { time: arrived, what: Badge::new(Tone::Watch, "gap"), detail });
         }
         after = Some((boot, seq));
-        let (what, detail) = match telemetry::summary(&payload) {
+        let (what, detail) = match Summary::of(&payload) {
             Some(seen) => {
                 if arrived >= day {
                     errors = Rate::new(errors.bad + seen.errors, errors.of + seen.inferences);
@@ -208,12 +208,15 @@ pub(super) async fn one(
                         Rate::new(deadline_misses.bad + seen.deadline_misses, deadline_misses.of + seen.inferences);
                 }
                 let mut detail = format!("{} inferences", figure::count(seen.inferences));
-                for (n, words) in [(seen.errors, "failed"), (seen.deadline_misses, "late"), (seen.resets, "resets")] {
+                for (n, words) in [(seen.errors, "failed"), (seen.deadline_misses, "late")] {
                     if n > 0 {
                         detail.push_str(&format!(", {} {words}", figure::count(n)));
                     }
                 }
-                let bad = seen.errors + seen.deadline_misses + seen.resets > 0;
+                if seen.restarted {
+                    detail.push_str(", started more than once");
+                }
+                let bad = seen.errors > 0 || seen.deadline_misses > 0 || seen.restarted;
                 (Badge::new(if bad { Tone::Watch } else { Tone::Good }, format!("report {seq}")), detail)
             }
             None => (

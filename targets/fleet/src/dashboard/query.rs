@@ -1,0 +1,66 @@
+//! Pages from the store.
+
+mod device;
+mod health;
+mod log;
+mod rollout;
+mod session;
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+
+use super::figure;
+use super::source::{Trouble, Viewer};
+use super::view::Model;
+use crate::auth::Role;
+use crate::store::{self, Connection};
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// Names and versions by digest.
+#[derive(Debug, Default)]
+struct Models(BTreeMap<String, (String, String)>);
+
+impl Models {
+    async fn load(connection: &mut Connection, tenant: &str) -> Result<Self, sqlx::Error> {
+        let rows = sqlx::query("SELECT digest, name, version FROM packages WHERE tenant = $1")
+            .bind(tenant)
+            .fetch_all(connection)
+            .await?;
+        let pair = |row: &sqlx::any::AnyRow| Ok((row.try_get("digest")?, (row.try_get("name")?, row.try_get("version")?)));
+        rows.iter().map(pair).collect::<Result<_, sqlx::Error>>().map(Self)
+    }
+
+    /// What a digest is; a device may run what was never published here.
+    fn of(&self, name: &str, digest: &str) -> Model {
+        let (name, version) = match self.0.get(digest) {
+            Some((name, version)) => (name.clone(), version.clone()),
+            None => (name.to_owned(), "(not published here)".to_owned()),
+        };
+        Model { name, version, digest: digest.to_owned() }
+    }
+
+    /// A digest's name in a legend.
+    fn label(&self, digest: &str) -> String {
+        match self.0.get(digest) {
+            Some((name, version)) => format!("{name} {version}"),
+            None => figure::short(digest).to_owned(),
+        }
+    }
+}
+
+/// Who was heard of since then is online: three intervals of polling.
+async fn heard_since(connection: &mut Connection, viewer: &Viewer, now: i64) -> Result<i64, Trouble> {
+    let tenant = store::tenants::get(connection, &viewer.tenant).await?.ok_or(Trouble::Missing("tenant"))?;
+    Ok(now - 3 * i64::from(tenant.settings.poll_seconds))
+}
+
+/// What a viewer may do; nothing, should the name be none of a role's.
+fn role(viewer: &Viewer) -> Role {
+    Role::from_name(&viewer.role).unwrap_or(Role::Enrol)
+}

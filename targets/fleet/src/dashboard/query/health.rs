@@ -1,0 +1,243 @@
+//! The fleet's health.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::Row as _;
+
+use super::{Models, heard_since};
+use crate::dashboard::source::{Trouble, Viewer};
+use crate::dashboard::view::{
+    Alert, Chart, Devices, FleetRate, Frame, HealthPage, Line, PLAYBOOK, Rate, RolloutLine, Tone, VersionLine,
+};
+use crate::store::hours::{self, Hour};
+use crate::store::Connection;
+
+/// Hours that rates are of.
+const RATES: i64 = 24;
+/// Hours that charts show.
+const SHOWN: i64 = 72;
+/// Versions with a colour of their own; the rest are one line.
+const LINES: usize = 7;
+
+async fn devices(connection: &mut Connection, tenant: &str, since: i64) -> Result<Devices, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS total, COUNT(CASE WHEN seen = 0 THEN 1 END) AS never,
+         COUNT(CASE WHEN seen > 0 AND seen >= $2 THEN 1 END) AS online FROM devices WHERE tenant = $1",
+    )
+    .bind(tenant)
+    .bind(since)
+    .fetch_one(connection)
+    .await?;
+    let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
+    let (all, never, online) = (number("total")?, number("never")?, number("online")?);
+    Ok(Devices { all, online, never, silent: all.saturating_sub(online).saturating_sub(never) })
+}
+
+fn rate(hours: &[Hour], from: i64, to: i64, part: impl Fn(&Hour) -> (i64, i64)) -> Rate {
+    let within = hours.iter().filter(|h| (from..to).contains(&h.hour));
+    let (bad, of) = within.map(part).fold((0i64, 0i64), |(b, o), (bad, of)| (b.saturating_add(bad), o.saturating_add(of)));
+    Rate::new(bad.unsigned_abs(), of.unsigned_abs())
+}
+
+fn errors(hour: &Hour) -> (i64, i64) {
+    (hour.errors, hour.inferences)
+}
+
+fn late(hour: &Hour) -> (i64, i64) {
+    (hour.late, hour.inferences)
+}
+
+async fn versions(
+    connection: &mut Connection,
+    tenant: &str,
+    since: i64,
+    models: &Models,
+    recent: &[Hour],
+) -> Result<Vec<VersionLine>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT model, running, COUNT(*) AS total, COUNT(CASE WHEN seen > 0 AND seen >= $2 THEN 1 END) AS online
+         FROM devices WHERE tenant = $1 GROUP BY model, running ORDER BY COUNT(*) DESC, model, running LIMIT 50",
+    )
+    .bind(tenant)
+    .bind(since)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let (name, running): (String, Option<String>) = (row.try_get("model")?, row.try_get("running")?);
+            let (devices, online): (i64, i64) = (row.try_get("total")?, row.try_get("online")?);
+            let mine = |part: fn(&Hour) -> (i64, i64)| {
+                let of: Vec<Hour> = recent.iter().filter(|h| Some(&h.digest) == running.as_ref()).cloned().collect();
+                rate(&of, 0, i64::MAX, part)
+            };
+            Ok(VersionLine {
+                devices: devices.unsigned_abs(),
+                online: online.unsigned_abs(),
+                errors: mine(errors),
+                deadline_misses: mine(late),
+                model: running.as_deref().map(|digest| models.of(&name, digest)),
+            })
+        })
+        .collect()
+}
+
+/// Devices that reported by package and hour, in the order of the table of versions, so that colours agree.
+fn versions_over_time(shown: &[Hour], versions: &[VersionLine], models: &Models, from: i64, to: i64) -> Chart {
+    let order: Vec<String> =
+        versions.iter().filter_map(|v| v.model.as_ref()).map(|m| m.digest.clone()).take(LINES).collect();
+    let others: BTreeSet<&str> =
+        shown.iter().map(|h| h.digest.as_str()).filter(|d| !d.is_empty() && !order.iter().any(|o| o == d)).collect();
+    let mut by: BTreeMap<(i64, &str), i64> = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for hour in shown.iter().filter(|h| (from..to).contains(&h.hour)) {
+        known.insert(hour.hour);
+        *by.entry((hour.hour, hour.digest.as_str())).or_default() += hour.devices;
+    }
+    let at = |hour: i64, digest: &str| by.get(&(hour, digest)).map_or(0, |n| *n);
+    let line = |name: String, sum: &dyn Fn(i64) -> i64| Line {
+        name,
+        values: (from..to).map(|hour| known.contains(&hour).then(|| sum(hour) as f64)).collect(),
+    };
+    let mut lines: Vec<Line> =
+        order.iter().map(|digest| line(models.label(digest), &|hour| at(hour, digest))).collect();
+    if !others.is_empty() {
+        lines.push(line("others".to_owned(), &|hour| others.iter().map(|digest| at(hour, digest)).sum()));
+    }
+    Chart { times: (from..to).map(|hour| hour * 3600).collect(), lines, stacked: true, share: false }
+}
+
+fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
+    let line = |name: &str, part: fn(&Hour) -> (i64, i64)| Line {
+        name: name.to_owned(),
+        values: (from..to).map(|hour| rate(shown, hour, hour + 1, part).part()).collect(),
+    };
+    Chart {
+        times: (from..to).map(|hour| hour * 3600).collect(),
+        lines: vec![line("inference errors", errors), line("deadline misses", late)],
+        stacked: false,
+        share: true,
+    }
+}
+
+async fn alerts(connection: &mut Connection, tenant: &str) -> Result<Vec<Alert>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT n, time, rollout, kind, text, detail FROM alerts WHERE tenant = $1 AND acknowledged IS NULL
+         ORDER BY n DESC LIMIT 50",
+    )
+    .bind(tenant)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let (n, rollout): (i64, String) = (row.try_get("n")?, row.try_get("rollout")?);
+            let (kind, detail): (String, String) = (row.try_get("kind")?, row.try_get("detail")?);
+            let detail: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
+            Ok(alert(n, row.try_get("time")?, rollout, &kind, row.try_get("text")?, &detail))
+        })
+        .collect()
+}
+
+fn alert(n: i64, time: i64, rollout: String, kind: &str, title: String, detail: &serde_json::Value) -> Alert {
+    let text = |name: &str| detail.get(name).and_then(serde_json::Value::as_str);
+    let next = text("next").or_else(|| detail.pointer("/playbook/next").and_then(serde_json::Value::as_str));
+    let step = next.and_then(|next| PLAYBOOK.iter().position(|step| next.starts_with(step)));
+    let tone = if kind.eq_ignore_ascii_case("rollback") { Tone::Bad } else { Tone::Watch };
+    Alert {
+        id: n.to_string(),
+        tone,
+        time,
+        title,
+        link: (!rollout.is_empty()).then(|| format!("/rollouts/{}", crate::dashboard::page::escape(&rollout))),
+        numbers: Vec::new(),
+        step,
+        next: next.unwrap_or("look at what it is about, and acknowledge it").to_owned(),
+    }
+}
+
+pub(super) async fn health(
+    connection: &mut Connection,
+    viewer: &Viewer,
+    frame: Frame,
+    rollouts: Vec<RolloutLine>,
+) -> Result<HealthPage, Trouble> {
+    let since = heard_since(connection, viewer, frame.now).await?;
+    let models = Models::load(connection, &viewer.tenant).await?;
+    let this = frame.now / 3600;
+    let mut hours = hours::since(connection, &viewer.tenant, this - SHOWN.max(2 * RATES)).await?;
+    // Not over yet, or only just.
+    let summed = hours.iter().map(|h| h.hour).max().unwrap_or(this - 1);
+    for hour in (summed + 1).max(this - 2)..=this {
+        hours.extend(hours::sum(connection, &viewer.tenant, hour).await?);
+    }
+    let now = this + 1;
+    let rates = [("Inference errors", errors as fn(&Hour) -> _), ("Deadline misses", late)].map(|(name, part)| FleetRate {
+        name,
+        unit: "inferences",
+        now: rate(&hours, now - RATES, now, part),
+        before: rate(&hours, now - 2 * RATES, now - RATES, part),
+    });
+    let resets = |hour: &Hour| (hour.resets, hour.reports);
+    let resets = FleetRate {
+        name: "Resets",
+        unit: "reports",
+        now: rate(&hours, now - RATES, now, resets),
+        before: rate(&hours, now - 2 * RATES, now - RATES, resets),
+    };
+    let recent: Vec<Hour> = hours.iter().filter(|h| h.hour >= now - RATES).cloned().collect();
+    let versions = versions(connection, &viewer.tenant, since, &models, &recent).await?;
+    // The hour that is not over would look like a fall.
+    Ok(HealthPage {
+        devices: devices(connection, &viewer.tenant, since).await?,
+        hours: RATES.unsigned_abs() as u32,
+        rates: rates.into_iter().chain([resets]).collect(),
+        alerts: alerts(connection, &viewer.tenant).await?,
+        rollouts,
+        versions_over_time: versions_over_time(&hours, &versions, &models, this - SHOWN, this),
+        rates_over_time: rates_over_time(&hours, this - SHOWN, this),
+        versions,
+        frame,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_that_nobody_summed_is_not_zero() {
+        let hour = |hour: i64, digest: &str, devices: i64| Hour {
+            hour,
+            digest: digest.to_owned(),
+            devices,
+            inferences: 100 * devices,
+            errors: 1,
+            ..Hour::default()
+        };
+        let hours = [hour(10, "aa", 5), hour(10, "bb", 2), hour(11, "", 0), hour(13, "aa", 4)];
+        let model = |digest: &str| VersionLine {
+            model: Some(crate::dashboard::view::Model {
+                name: "m".to_owned(),
+                version: "1".to_owned(),
+                digest: digest.to_owned(),
+            }),
+            devices: 1,
+            online: 1,
+            errors: Rate::default(),
+            deadline_misses: Rate::default(),
+        };
+        let chart = versions_over_time(&hours, &[model("aa")], &Models::default(), 10, 14);
+        assert_eq!(chart.lines[0].values, [Some(5.0), Some(0.0), None, Some(4.0)]);
+        assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("others", Some(2.0)));
+        let rates = rates_over_time(&hours, 10, 14);
+        assert_eq!(rates.lines[0].values[0], Some(2.0 / 700.0));
+        assert_eq!(rates.lines[0].values[1], None);
+    }
+
+    #[test]
+    fn alerts_say_what_comes_next() {
+        let detail = serde_json::json!({"next": "capture: ask 20 devices for inputs"});
+        let alert = alert(3, 5, "r 1".to_owned(), "rollback", "m was rolled back".to_owned(), &detail);
+        assert_eq!((alert.tone, alert.step), (Tone::Bad, Some(1)));
+        assert_eq!(alert.link.as_deref(), Some("/rollouts/r%201"));
+    }
+}

@@ -1,0 +1,300 @@
+//! Rollouts.
+
+use dunlin_rollout::rollout::{Decision, Phase};
+use sqlx::Row as _;
+
+use super::{Models, role};
+use crate::auth::Role;
+use crate::dashboard::judgement::{self, Sensitivity};
+use crate::dashboard::source::{Trouble, Viewer};
+use crate::dashboard::view::{
+    Action, Approval, Badge, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
+};
+use crate::dashboard::figure;
+use crate::store::exposures::{self, CONTROL, REST, Way};
+use crate::store::rollouts::{self, Stored, Verdict};
+use crate::store::tenants::Settings;
+use crate::store::{self, Connection, unsigned};
+
+/// Rollouts in the list.
+const LISTED: i64 = 100;
+/// Verdicts that are looked at for the page of a rollout, and lines that they become.
+const VERDICTS: i64 = 500;
+const LINES: usize = 30;
+
+/// Whether an arm's devices have the candidate.
+pub(super) const fn is_candidate(arm: i64) -> bool {
+    arm > CONTROL
+}
+
+/// An arm's name.
+pub(super) const fn arm_name(arm: i64) -> &'static str {
+    match arm {
+        REST => "rest, not compared",
+        CONTROL => "control",
+        1 => "canary",
+        2 => "canary, candidate 2",
+        _ => "canary, further candidates",
+    }
+}
+
+/// All who take part, whenever they were assigned.
+async fn ways(connection: &mut Connection, tenant: &str, id: &str) -> Result<Vec<Way>, sqlx::Error> {
+    exposures::ways(connection, tenant, id, i64::MAX, 0).await
+}
+
+async fn verdicts(connection: &mut Connection, of: &Stored, limit: i64) -> Result<Vec<Verdict>, sqlx::Error> {
+    // The newest, and those in order.
+    let mut list = rollouts::verdicts(connection, &of.tenant, &of.id, (of.verdicts - limit).max(0), limit).await?;
+    list.reverse();
+    Ok(list)
+}
+
+fn verdict_badge(verdict: &Verdict) -> Badge {
+    let tone = match verdict.verdict.as_str() {
+        "Advance" => Tone::Good,
+        "Hold" => Tone::Busy,
+        "Pause" => Tone::Watch,
+        _ => Tone::Bad,
+    };
+    Badge::new(tone, verdict.verdict.to_uppercase())
+}
+
+fn version(models: &Models, of: &Stored, digest: Option<&String>) -> String {
+    digest.map_or_else(String::new, |digest| models.of(&of.name, digest).version)
+}
+
+async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Result<RolloutLine, sqlx::Error> {
+    let ways = ways(connection, &of.tenant, &of.id).await?;
+    let last = verdicts(connection, of, 1).await?.into_iter().next();
+    let sum = |part: &dyn Fn(&Way) -> i64| unsigned(ways.iter().map(part).sum());
+    let told = sum(&|way| if is_candidate(way.arm) { way.hops[0] } else { way.runs });
+    let stage = of.rollout.plan().stage(of.rollout.stage());
+    Ok(RolloutLine {
+        id: of.id.clone(),
+        model: of.name.clone(),
+        candidate: version(models, of, of.candidates.first()),
+        base: of.base.as_ref().map(|base| version(models, of, Some(base))),
+        phase: judgement::phase(of.rollout.phase()),
+        stage: of.rollout.stage().into(),
+        stages: of.rollout.plan().stages().count(),
+        exposure: stage.map_or_else(String::new, |stage| {
+            let (name, whom) = judgement::exposure(&stage.exposure);
+            format!("{name}, {whom}")
+        }),
+        verdict: last.as_ref().map(verdict_badge),
+        reason: last.as_ref().map_or_else(String::new, |v| v.reason.clone()),
+        updated: Rate::new(sum(&|way| way.runs), told),
+        reverted: sum(&|way| way.reverted),
+        changed: last.map_or(of.created, |v| v.time).max(of.entered),
+    })
+}
+
+/// The newest rollouts; `recent` leaves out those that ended before then.
+pub(super) async fn lines(
+    connection: &mut Connection,
+    viewer: &Viewer,
+    recent: Option<i64>,
+) -> Result<Vec<RolloutLine>, Trouble> {
+    let models = Models::load(connection, &viewer.tenant).await?;
+    let ids: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM rollouts WHERE tenant = $1 ORDER BY created DESC, id LIMIT $2")
+            .bind(&viewer.tenant)
+            .bind(LISTED)
+            .fetch_all(&mut *connection)
+            .await?;
+    let mut lines = Vec::new();
+    for id in ids {
+        let Some(stored) = rollouts::get(connection, &viewer.tenant, &id).await? else { continue };
+        let line = line(connection, &models, &stored).await?;
+        let ended = matches!(stored.rollout.phase(), Phase::Draft | Phase::Completed | Phase::RolledBack);
+        if recent.is_none_or(|since| !ended || line.changed >= since) {
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}
+
+fn numbers(verdict: &Verdict) -> (Vec<(String, String)>, Option<Decision>) {
+    let decision: Option<Decision> = serde_json::from_str(&verdict.numbers).ok();
+    (decision.as_ref().map(judgement::numbers).unwrap_or_default(), decision)
+}
+
+/// Verdicts, newest first, as lines: those that only say that it waits are one line for as long as it does.
+fn verdict_lines(list: &[Verdict], phase: Phase) -> Vec<VerdictLine> {
+    let mut lines: Vec<VerdictLine> = Vec::new();
+    for (i, verdict) in list.iter().enumerate() {
+        let before = i.checked_sub(1).and_then(|i| list.get(i));
+        let same = before.is_some_and(|b| b.verdict == "Hold" && verdict.verdict == "Hold" && b.stage == verdict.stage);
+        if let Some(line) = lines.last_mut().filter(|_| same) {
+            (line.repeated, line.since) = (line.repeated + 1, verdict.time);
+            continue;
+        }
+        let (numbers, decision) = numbers(verdict);
+        lines.push(VerdictLine {
+            n: verdict.n,
+            time: verdict.time,
+            stage: verdict.stage as u32 + 1,
+            verdict: verdict_badge(verdict),
+            reason: verdict.reason.clone(),
+            numbers,
+            next: decision.filter(|_| i == 0).map(|d| judgement::next(&d, phase)),
+            repeated: 1,
+            since: verdict.time,
+        });
+    }
+    lines
+}
+
+/// What may be done to a rollout, and whether this viewer may.
+fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs: u64) -> Vec<Action> {
+    let have = match runs {
+        0 => "No device runs it.".to_owned(),
+        1 => "One device runs it.".to_owned(),
+        n => format!("{} devices run it.", figure::count(n)),
+    };
+    let action = |verb, label, style, needs: Role, consequence: String| Action {
+        verb,
+        label,
+        style,
+        question: format!("{label} {title}?"),
+        consequence,
+        reason: true,
+        may_keep: false,
+        refused: (role(viewer) < needs).then(|| format!("This takes the role {}; yours is {}.", needs.name(), viewer.role)),
+    };
+    let start = || action("start", "Start", "primary", Role::Operator, "Its first stage begins.".to_owned());
+    let pause = || {
+        let text = format!("{have} They keep it, nobody else gets it, and guardrails go on being watched.");
+        action("pause", "Pause", "", Role::Operator, text)
+    };
+    let resume = || {
+        let text = "The failures so far count as seen: only new evidence counts, and the stage begins anew.";
+        action("resume", "Resume", "primary", Role::Operator, text.to_owned())
+    };
+    let rollback = || Action {
+        may_keep: true,
+        ..action("rollback", "Roll back", "danger", Role::Operator, format!("{have} It is offered to nobody any more."))
+    };
+    let approve = || {
+        let mut approve =
+            action("approve", "Approve", "primary", Role::Approver, "Its next stage begins, which reaches more devices.".to_owned());
+        if approve.refused.is_none() && settings.two_person && of.started_by == viewer.actor {
+            approve.refused = Some("You started it; somebody else has to approve.".to_owned());
+        }
+        approve
+    };
+    match of.rollout.phase() {
+        Phase::Draft => vec![start()],
+        Phase::Running => vec![pause(), rollback()],
+        Phase::Awaiting => vec![approve(), pause(), rollback()],
+        Phase::Paused => vec![resume(), rollback()],
+        Phase::Completed => vec![rollback()],
+        Phase::RolledBack => Vec::new(),
+    }
+}
+
+async fn approvals(connection: &mut Connection, of: &Stored) -> Result<Vec<Approval>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT stage, who, time FROM approvals WHERE tenant = $1 AND rollout = $2 AND attempt = $3 ORDER BY stage",
+    )
+    .bind(&of.tenant)
+    .bind(&of.id)
+    .bind(i64::from(of.rollout.attempt()))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let stage: i64 = row.try_get("stage")?;
+            Ok(Approval { stage: stage as u32 + 1, who: row.try_get("who")?, time: row.try_get("time")? })
+        })
+        .collect()
+}
+
+pub(super) async fn one(
+    connection: &mut Connection,
+    viewer: &Viewer,
+    mut frame: Frame,
+    id: &str,
+    seen: &Sensitivity,
+) -> Result<RolloutPage, Trouble> {
+    let of = rollouts::get(connection, &viewer.tenant, id).await?.ok_or(Trouble::Missing("rollout"))?;
+    let tenant = store::tenants::get(connection, &viewer.tenant).await?.ok_or(Trouble::Missing("tenant"))?;
+    let models = Models::load(connection, &viewer.tenant).await?;
+    let candidate = models.of(&of.name, of.candidates.first().map_or("", String::as_str));
+    let title = format!("{} {}", candidate.name, candidate.version);
+    frame.title.clone_from(&title);
+
+    let rollout = &of.rollout;
+    let started = rollout.phase() != Phase::Draft;
+    let decision = rollout.judge(&of.evidence, unsigned(frame.now));
+    let mut lines = verdict_lines(&verdicts(connection, &of, VERDICTS).await?, rollout.phase()).into_iter();
+    let last = lines.next();
+    let earlier = lines.take(LINES).collect();
+    let ways = ways(connection, &of.tenant, &of.id).await?;
+    let running = |way: &Way| {
+        let [assigned, .., reported] = way.hops;
+        RunningLine {
+            arm: arm_name(way.arm),
+            exposed: unsigned(assigned),
+            updated: unsigned(way.runs),
+            reverted: unsigned(way.reverted),
+            waiting: unsigned(assigned - reported),
+        }
+    };
+    let mut ways: Vec<&Way> = ways.iter().collect();
+    // Those who have it, those they are compared with, the rest.
+    ways.sort_by_key(|way| (way.arm == REST, way.arm == CONTROL, way.arm));
+    let runs = unsigned(ways.iter().map(|way| way.runs).sum());
+    let strategy: Option<dunlin_rollout::Strategy> = serde_json::from_str::<serde_json::Value>(&of.request)
+        .ok()
+        .and_then(|request| serde_json::from_value(request.get("strategy")?.clone()).ok());
+    Ok(RolloutPage {
+        id: of.id.clone(),
+        base: of.base.as_ref().map(|base| models.of(&of.name, base)),
+        phase: judgement::phase(rollout.phase()),
+        strategy: strategy.as_ref().map_or_else(|| "stages of its own".to_owned(), judgement::strategy),
+        attempt: rollout.attempt(),
+        started_by: started.then(|| of.started_by.clone()).filter(|who| !who.is_empty()),
+        stages: judgement::stages(rollout, Some(&decision)),
+        last,
+        earlier,
+        guardrails: judgement::guardrails(&decision.numbers, rollout.gate(), seen),
+        margins: judgement::margins(&decision.numbers),
+        hops: judgement::hops(&decision.numbers),
+        reported: judgement::reported(&decision.numbers),
+        devices: ways.into_iter().map(running).collect(),
+        actions: actions(&of, &title, viewer, &tenant.settings, runs),
+        approvals: approvals(connection, &of).await?,
+        candidate,
+        frame,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_one_line() {
+        let verdict = |n: i64, word: &str, stage: i64| Verdict {
+            n,
+            time: 100 * n,
+            stage,
+            verdict: word.to_owned(),
+            reason: format!("{n}"),
+            numbers: "{}".to_owned(),
+        };
+        let list = [
+            verdict(6, "Hold", 1),
+            verdict(5, "Hold", 1),
+            verdict(4, "Advance", 0),
+            verdict(3, "Hold", 0),
+            verdict(2, "Hold", 0),
+            verdict(1, "Hold", 0),
+        ];
+        let lines = verdict_lines(&list, Phase::Running);
+        let seen: Vec<(i64, u64, i64)> = lines.iter().map(|l| (l.n, l.repeated, l.since)).collect();
+        assert_eq!(seen, [(6, 2, 500), (4, 1, 400), (3, 3, 100)]);
+    }
+}

@@ -1,0 +1,34 @@
+//! A report in a few numbers.
+
+use dunlin_telemetry::Report;
+use dunlin_telemetry::report::AnyReport;
+use dunlin_telemetry::window::Counter;
+
+/// What a report counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Inferences, also those that failed.
+    pub(crate) inferences: u64,
+    /// Those of them that failed.
+    pub(crate) errors: u64,
+    /// Those of them that took longer than their deadline.
+    pub(crate) deadline_misses: u64,
+    /// The device started more than once: the first start is why there is a report.
+    pub(crate) restarted: bool,
+}
+
+impl Summary {
+    /// The summary of a report; nothing when its layout is not known.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        // 20 KB, so not on the stack of a task.
+        let report = Box::new(AnyReport::decode(bytes).ok()?);
+        let Report::Known(_, window) = &*report else { return None };
+        let counters = window.counters();
+        Some(Self {
+            inferences: counters.inferences().into(),
+            errors: counters.errors().into(),
+            deadline_misses: counters.get(Counter::DeadlineMisses).into(),
+            restarted: counters.get(Counter::Resets) > 1,
+        })
+    }
+}
