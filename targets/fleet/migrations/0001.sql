@@ -46,10 +46,9 @@ CREATE TABLE device_days (
 -- As received: what this version cannot read a later one may.
 CREATE TABLE reports (
     tenant TEXT NOT NULL, device TEXT NOT NULL, boot BIGINT NOT NULL, seq BIGINT NOT NULL, arrived BIGINT NOT NULL,
-    digest TEXT, known BIGINT NOT NULL, payload BYTES NOT NULL, PRIMARY KEY (tenant, device, boot, seq));
-CREATE TABLE windows (
-    tenant TEXT NOT NULL, digest TEXT NOT NULL, arm TEXT NOT NULL, hour BIGINT NOT NULL, reports BIGINT NOT NULL,
-    aggregate BYTES NOT NULL, PRIMARY KEY (tenant, digest, arm, hour));
+    digest TEXT, arm TEXT NOT NULL, known BIGINT NOT NULL, payload BYTES NOT NULL,
+    PRIMARY KEY (tenant, device, boot, seq));
+CREATE INDEX reports_by_digest ON reports (tenant, digest, arrived);
 CREATE TABLE verdicts (
     tenant TEXT NOT NULL, rollout TEXT NOT NULL, n BIGINT NOT NULL, time BIGINT NOT NULL, stage BIGINT NOT NULL,
     verdict TEXT NOT NULL, reason TEXT NOT NULL, numbers TEXT NOT NULL, PRIMARY KEY (tenant, rollout, n));

@@ -1,4 +1,4 @@
-//! Reports as they came, and their sums by package, arm and hour.
+//! Reports as they came. They are added up when somebody asks, so that nothing is written twice.
 
 use sqlx::Row as _;
 
@@ -13,6 +13,7 @@ pub(crate) struct Received<'a> {
     pub(crate) seq: i64,
     pub(crate) arrived: i64,
     pub(crate) digest: Option<String>,
+    pub(crate) arm: &'static str,
     pub(crate) known: bool,
     pub(crate) payload: &'a [u8],
 }
@@ -20,8 +21,8 @@ pub(crate) struct Received<'a> {
 /// Stores a report; `false` when it had come before.
 pub(crate) async fn insert(tx: &mut Connection, of: &Received<'_>) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "INSERT INTO reports (tenant, device, boot, seq, arrived, digest, known, payload)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        "INSERT INTO reports (tenant, device, boot, seq, arrived, digest, arm, known, payload)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(of.tenant)
     .bind(of.device)
@@ -29,6 +30,7 @@ pub(crate) async fn insert(tx: &mut Connection, of: &Received<'_>) -> Result<boo
     .bind(of.seq)
     .bind(of.arrived)
     .bind(of.digest.as_deref())
+    .bind(of.arm)
     .bind(i64::from(of.known))
     .bind(of.payload)
     .execute(tx)
@@ -60,73 +62,25 @@ pub(crate) async fn of_device(
         .collect()
 }
 
-/// What a window is of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Window {
-    pub(crate) tenant: String,
-    pub(crate) digest: String,
-    pub(crate) arm: String,
-    pub(crate) hour: i64,
-}
-
-/// A window's sum; the row is locked until the transaction ends.
-pub(crate) async fn window(tx: &mut Connection, of: &Window) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    // An update that changes nothing locks on both engines.
-    sqlx::query_scalar(
-        "UPDATE windows SET reports = reports WHERE tenant = $1 AND digest = $2 AND arm = $3 AND hour = $4
-         RETURNING aggregate",
-    )
-    .bind(&of.tenant)
-    .bind(&of.digest)
-    .bind(&of.arm)
-    .bind(of.hour)
-    .fetch_optional(tx)
-    .await
-}
-
-/// Makes a window or replaces its sum; `fresh` says that there was none, and fails when another was quicker.
-pub(crate) async fn put_window(
-    tx: &mut Connection,
-    of: &Window,
-    reports: i64,
-    aggregate: &[u8],
-    fresh: bool,
-) -> Result<(), sqlx::Error> {
-    let text = if fresh {
-        "INSERT INTO windows VALUES ($1, $2, $3, $4, $5, $6)"
-    } else {
-        "UPDATE windows SET reports = reports + $5, aggregate = $6
-         WHERE tenant = $1 AND digest = $2 AND arm = $3 AND hour = $4"
-    };
-    sqlx::query(text)
-        .bind(&of.tenant)
-        .bind(&of.digest)
-        .bind(&of.arm)
-        .bind(of.hour)
-        .bind(reports)
-        .bind(aggregate)
-        .execute(tx)
-        .await
-        .map(drop)
-}
-
-/// Windows of a package, by arm and hour, from an hour on.
-pub(crate) async fn windows(
+/// Reports of what ran a package, which came from `from` on: device, arrival and bytes, oldest first.
+pub(crate) async fn of_package(
     connection: &mut Connection,
     tenant: &str,
     digest: &str,
     from: i64,
-) -> Result<Vec<(String, i64, i64, Vec<u8>)>, sqlx::Error> {
+    limit: i64,
+) -> Result<Vec<(String, i64, String, Vec<u8>)>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT arm, hour, reports, aggregate FROM windows WHERE tenant = $1 AND digest = $2 AND hour >= $3
-         ORDER BY arm, hour LIMIT 10000",
+        "SELECT device, arrived, arm, payload FROM reports
+         WHERE tenant = $1 AND digest = $2 AND arrived >= $3 AND known = 1 ORDER BY arrived LIMIT $4",
     )
     .bind(tenant)
     .bind(digest)
     .bind(from)
+    .bind(limit)
     .fetch_all(connection)
     .await?;
     rows.iter()
-        .map(|r| Ok((r.try_get("arm")?, r.try_get("hour")?, r.try_get("reports")?, r.try_get("aggregate")?)))
+        .map(|r| Ok((r.try_get("device")?, r.try_get("arrived")?, r.try_get("arm")?, r.try_get("payload")?)))
         .collect()
 }

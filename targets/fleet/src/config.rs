@@ -1,0 +1,64 @@
+//! How the server is to run.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+
+/// Certificates for HTTPS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Chain of certificates, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Who signs devices' certificates, PEM: then a certificate for the DNS name `ID.device` is as good as a signature.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// `sqlite://PATH` or `postgres://...`.
+    pub database: String,
+    /// Connections to the database.
+    pub connections: u32,
+    /// A folder, or `s3://bucket/prefix`.
+    pub artifacts: String,
+    /// Folder of the tenants' rollout keys.
+    pub keys: PathBuf,
+    /// HTTPS.
+    pub tls: Option<Tls>,
+    /// Bytes that a package or a difference may have.
+    pub max_artifact: usize,
+    /// How often live rollouts are looked at; zero: only when [`Server::tick`](crate::Server::tick) is called.
+    pub tick: Duration,
+    /// How long requests may go on after the server was told to stop.
+    pub grace: Duration,
+    /// Where the time is from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Config {
+    /// A server of one process with everything in one folder, on the loopback interface.
+    #[must_use]
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            database: format!("sqlite://{}", folder.join("fleet.db").display()),
+            connections: 8,
+            artifacts: folder.join("artifacts").display().to_string(),
+            keys: folder.join("keys"),
+            tls: None,
+            max_artifact: 256 << 20,
+            tick: Duration::from_secs(10),
+            grace: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}

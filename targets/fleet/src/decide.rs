@@ -1,0 +1,403 @@
+//! From evidence to verdicts, and from verdicts to what devices are told.
+//!
+//! Any replica may decide. Numbers, verdict, alert and audit entry are one transaction, which counts only if nobody has
+//! written the rollout since it was read; so two that decide at once decide once.
+
+use dunlin_rollout::{
+    Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Reason, Side, Verdict,
+};
+use serde_json::{Value, json};
+
+use crate::auth::Principal;
+use crate::error::{ApiError, ApiResult};
+use crate::server::Inner;
+use crate::store::rollouts::{self, Stored};
+use crate::store::{alerts, audit, exposures, signed};
+
+/// Seconds after a day's end before it is counted, for polls that are on their way to the database.
+const GRACE: i64 = 60;
+/// Seconds for which rollout documents are good.
+const LIFE: i64 = 30 * rollouts::DAY;
+/// Seconds that a device has to have been assigned before it is expected to have come anywhere.
+const HEAD_START: i64 = 6 * 3600;
+
+/// Looks at every live rollout once. What fails is logged, and tried again the next time.
+pub(crate) async fn tick(app: &Inner) {
+    let live = async { rollouts::all_live(&mut *app.store.read().await?).await };
+    match live.await {
+        Ok(all) => {
+            for (tenant, id) in all {
+                if let Err(error) = consider(app, &tenant, &id).await {
+                    tracing::error!(%error, tenant, rollout = id, "no decision");
+                }
+            }
+        }
+        Err(error) => tracing::error!(%error, "no decisions"),
+    }
+}
+
+/// Decides about one rollout as often as there is something to decide.
+async fn consider(app: &Inner, tenant: &str, id: &str) -> Result<(), sqlx::Error> {
+    // A bound, so that one rollout that was not looked at for months does not keep the others waiting.
+    for _ in 0..64 {
+        let now = signed(app.clock.seconds());
+        let Some(stored) = rollouts::get(&mut *app.store.read().await?, tenant, id).await? else { return Ok(()) };
+        if !is_due(&stored, now) || !decide(app, stored, now).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn is_active(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused | Phase::Completed)
+}
+
+fn is_due(stored: &Stored, now: i64) -> bool {
+    let renewal = stored.live && stored.expires - now < LIFE / 2;
+    let day = is_active(stored.rollout.phase()) && stored.day_end(stored.days) + GRACE <= now;
+    let verdict = stored.rollout.judge(&stored.evidence, crate::store::unsigned(now)).verdict;
+    renewal || day || verdict != Verdict::Hold
+}
+
+/// One step, in one transaction; `false` when another replica was first.
+async fn decide(app: &Inner, mut stored: Stored, now: i64) -> Result<bool, sqlx::Error> {
+    let mut tx = app.store.write().await?;
+    let day = stored.days;
+    let closes = is_active(stored.rollout.phase()) && stored.day_end(day) + GRACE <= now;
+    // Days are judged one by one as of their end, also when several are due.
+    let at = if closes { stored.day_end(day).max(stored.entered) } else { now };
+    if closes {
+        close(&mut tx, &mut stored, day).await?;
+        stored.days += 1;
+    }
+    let before = (stored.rollout.phase(), stored.rollout.stage());
+    let decision = stored.rollout.step(&stored.evidence, crate::store::unsigned(at));
+    let after = (stored.rollout.phase(), stored.rollout.stage());
+    if closes || decision.verdict != Verdict::Hold {
+        stored.verdicts += 1;
+        let verdict = rollouts::Verdict {
+            n: stored.verdicts,
+            time: now,
+            stage: decision.stage.into(),
+            verdict: format!("{:?}", decision.verdict),
+            reason: decision.to_string(),
+            numbers: serde_json::to_string(&decision).map_err(|e| sqlx::Error::Encode(e.into()))?,
+        };
+        rollouts::add_verdict(&mut tx, &stored.tenant, &stored.id, &verdict).await?;
+    }
+    if after != before {
+        moved(&mut tx, &mut stored, before, at.max(now)).await?;
+        if after.0 == Phase::RolledBack {
+            stored.takes_back = stored.base.is_some();
+        }
+        announce(app, &mut tx, &stored, &decision, now).await?;
+    } else if stored.live && stored.expires - now < LIFE / 2 {
+        renew(&mut tx, &mut stored, now).await?;
+    }
+    if !rollouts::update(&mut tx, &stored).await? {
+        app.metrics.conflicts.add(1);
+        return Ok(false);
+    }
+    tx.commit().await?;
+    app.metrics.decisions.add(u64::from(after != before));
+    if after != before {
+        tracing::info!(tenant = stored.tenant, rollout = stored.id, decision = %decision, "a rollout moved");
+    }
+    Ok(true)
+}
+
+/// Documents with a new sequence.
+async fn renew(tx: &mut crate::store::Connection, stored: &mut Stored, now: i64) -> Result<(), sqlx::Error> {
+    stored.sequence = rollouts::next_sequence(tx, &stored.tenant, &stored.name).await?;
+    (stored.signed, stored.expires) = (now, now + LIFE);
+    Ok(())
+}
+
+/// What follows from another phase or stage.
+async fn moved(
+    tx: &mut crate::store::Connection,
+    stored: &mut Stored,
+    before: (Phase, u8),
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let phase = stored.rollout.phase();
+    if stored.rollout.stage() != before.1 || phase == Phase::Running && before.0 != Phase::Running {
+        stored.enter(now);
+    }
+    if phase == Phase::Completed {
+        rollouts::retire(tx, &stored.tenant, &stored.name, "Completed", &stored.id).await?;
+    }
+    renew(tx, stored, now).await
+}
+
+/// Adds a day that has ended to the evidence.
+async fn close(tx: &mut crate::store::Connection, stored: &mut Stored, day: i64) -> Result<(), sqlx::Error> {
+    let (tenant, id) = (stored.tenant.clone(), stored.id.clone());
+    let end = stored.day_end(day);
+    let stage = stored.rollout.stage();
+    let alike = exposures::close_day(tx, &tenant, &id, day, end).await?;
+    let values = exposures::first_values(tx, &tenant, &id, day).await?;
+    let ways = exposures::ways(tx, &tenant, &id, end - HEAD_START, stored.entered).await?;
+    let epoch = stored.rollout.epoch();
+    let decode = |e: dunlin_rollout::EvidenceError| sqlx::Error::Decode(Box::new(e));
+    for evidence in stored.evidence.iter_mut().filter(|e| e.epoch() == epoch) {
+        let canary = i64::from(evidence.candidate()) + 1;
+        let total = |arm: i64, of: &dyn Fn(&exposures::Alike) -> bool| {
+            let sum: i64 = alike.iter().filter(|a| a.arm == arm && of(a)).map(|a| a.devices).sum();
+            u32::try_from(sum).unwrap_or(u32::MAX)
+        };
+        for guardrail in Guardrail::ALL {
+            let bit = 1i64 << guardrail as u8;
+            let silence = guardrail == Guardrail::Silence;
+            // Who never reported can be silent or have failed to start; nothing else is known of it.
+            let says = silence || guardrail == Guardrail::FailedStart;
+            let at_risk = |a: &exposures::Alike| a.was_bad & bit == 0 && (a.reported || says);
+            let bad = |a: &exposures::Alike| at_risk(a) && if silence { !a.reported } else { a.bad & bit != 0 };
+            let count = |arm: i64| Count::new(total(arm, &bad), total(arm, &at_risk));
+            evidence.count(stage, guardrail, count(canary), count(exposures::CONTROL)).map_err(decode)?;
+        }
+        let both = |of: &dyn Fn(&exposures::Alike) -> bool| Both::new(total(canary, of), total(exposures::CONTROL, of));
+        evidence.days(stage, both(&|a| a.reported), both(&|_| true));
+        for (hop, at) in Hop::ALL.into_iter().zip(0usize..) {
+            let now = |arm: i64| {
+                let hops = ways.iter().find(|w| w.arm == arm).and_then(|w| w.hops.get(at).copied());
+                crate::store::unsigned(hops.unwrap_or(0))
+            };
+            let known = evidence.devices(stage, hop);
+            let more = |now: u64, known: u64| u32::try_from(now.saturating_sub(known)).unwrap_or(u32::MAX);
+            let (c, k) = (now(canary), now(exposures::CONTROL));
+            evidence.hop(stage, hop, Both::new(more(c, known.canary), more(k, known.control)));
+        }
+        for (arm, metrics) in &values {
+            let side = match *arm {
+                exposures::CONTROL => Side::Control,
+                arm if arm == canary => Side::Canary,
+                _ => continue,
+            };
+            for (name, (sum, n)) in metrics {
+                let Some(name) = Name::new(name).filter(|n| evidence.moments(*n).is_some()) else { continue };
+                evidence.value(name, side, sum / n).map_err(decode)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What to do next, for whoever gets the alert.
+fn playbook(phase: Phase) -> (&'static str, &'static str) {
+    match phase {
+        Phase::RolledBack => ("capture", "capture inputs on affected devices, label them, retrain, try in the shadow, canary"),
+        Phase::Paused => ("look", "look at the reason; then resume, or abort and capture, label, retrain, shadow, canary"),
+        Phase::Awaiting => ("approve", "somebody else than who started it looks at the numbers and approves or aborts"),
+        Phase::Running => ("watch", "the next stage has begun"),
+        Phase::Completed => ("keep", "the candidate is the new base; publish the next against it"),
+        Phase::Draft => ("start", "start it when it should begin"),
+    }
+}
+
+async fn announce(
+    app: &Inner,
+    tx: &mut crate::store::Connection,
+    stored: &Stored,
+    decision: &Decision,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let phase = stored.rollout.phase();
+    let kind = match phase {
+        Phase::RolledBack => "rollback",
+        Phase::Paused => "pause",
+        Phase::Awaiting => "approval",
+        Phase::Completed => "completed",
+        _ => "advance",
+    };
+    let (next, step) = playbook(phase);
+    let detail = json!({
+        "rollout": stored.id, "model": stored.name, "candidates": stored.candidates, "base": stored.base,
+        "decision": decision, "phase": format!("{phase:?}"),
+        "playbook": { "steps": ["pause", "capture", "label", "retrain", "shadow", "canary"], "next": next, "do": step },
+    });
+    let text = format!("{} ({}): {decision}; next: {step}", stored.id, stored.name);
+    alerts::raise(tx, &stored.tenant, now, &stored.id, kind, &text, &detail).await?;
+    app.metrics.alerts.add(1);
+    let short = json!({ "verdict": decision.verdict, "reason": decision.reason.to_string(), "stage": decision.stage });
+    audit::append(tx, &stored.tenant, now, "server", &format!("rollout.{kind}"), &stored.id, &short).await
+}
+
+/// What a person does to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Start,
+    Pause,
+    Resume,
+    Abort { revert: bool },
+    Approve,
+    Advance,
+    Waive,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "rollout.start",
+            Self::Pause => "rollout.pause",
+            Self::Resume => "rollout.resume",
+            Self::Abort { .. } => "rollout.abort",
+            Self::Approve => "rollout.approve",
+            Self::Advance => "rollout.advance.by_hand",
+            Self::Waive => "rollout.waive",
+        }
+    }
+
+    /// Whether it has been done already, so that doing it again changes nothing.
+    fn is_done(self, stored: &Stored) -> bool {
+        match self {
+            Self::Start => stored.started > 0,
+            Self::Pause => stored.rollout.phase() == Phase::Paused,
+            Self::Abort { revert } => stored.rollout.phase() == Phase::RolledBack && stored.takes_back == revert,
+            Self::Resume | Self::Approve | Self::Advance | Self::Waive => false,
+        }
+    }
+}
+
+/// Does what somebody wants. `stage` is the stage they saw, so that a request that comes twice moves nothing twice.
+pub(crate) async fn act(
+    app: &Inner,
+    who: &Principal,
+    id: &str,
+    action: Action,
+    stage: Option<u8>,
+) -> ApiResult<Stored> {
+    let tenant = who.tenant.id.as_str();
+    for _ in 0..5 {
+        let now = signed(app.clock.seconds());
+        let mut tx = app.store.write().await?;
+        let found = rollouts::get(&mut tx, tenant, id).await?;
+        let mut stored = found.ok_or_else(|| ApiError::missing("rollout", id))?;
+        if action.is_done(&stored) {
+            return Ok(stored);
+        }
+        if let Some(seen) = stage
+            && seen != stored.rollout.stage()
+        {
+            // The stage was left since; by this very request, if it comes again.
+            return if seen < stored.rollout.stage() {
+                Ok(stored)
+            } else {
+                Err(ApiError::conflict(
+                    format!("the rollout is in stage {}, not {seen}", stored.rollout.stage()),
+                    "read its status again",
+                ))
+            };
+        }
+        let before = (stored.rollout.phase(), stored.rollout.stage());
+        perform(app, &mut tx, who, &mut stored, action, now).await?;
+        if (stored.rollout.phase(), stored.rollout.stage()) != before {
+            moved(&mut tx, &mut stored, before, now).await?;
+        }
+        let detail = json!({ "stage": before.1, "phase": format!("{:?}", stored.rollout.phase()), "action": detail(action) });
+        audit::append(&mut tx, tenant, now, &who.name, action.name(), id, &detail).await?;
+        if rollouts::update(&mut tx, &stored).await? {
+            tx.commit().await?;
+            stored.version += 1;
+            return Ok(stored);
+        }
+        app.metrics.conflicts.add(1);
+    }
+    Err(ApiError::unavailable("the rollout is being written by others"))
+}
+
+fn detail(action: Action) -> Value {
+    match action {
+        Action::Abort { revert } => json!({ "revert": revert }),
+        _ => Value::Null,
+    }
+}
+
+async fn perform(
+    app: &Inner,
+    tx: &mut crate::store::Connection,
+    who: &Principal,
+    stored: &mut Stored,
+    action: Action,
+    now: i64,
+) -> ApiResult<()> {
+    let tenant = who.tenant.id.as_str();
+    let seconds = crate::store::unsigned(now);
+    let not_now = |e: dunlin_rollout::rollout::RolloutError| {
+        ApiError::conflict(e.to_string(), "read the rollout's status to see what can be done now")
+    };
+    match action {
+        Action::Start => {
+            let roots = crate::store::tenants::roots(tx, tenant).await?;
+            let root = crate::documents::root_of(&roots)
+                .map_err(|e| ApiError::conflict(e, "put the tenant's root with PUT /v1/root"))?;
+            let key = app.documents.key(tenant).map_err(ApiError::unavailable)?;
+            crate::documents::may_sign(&root, &key)
+                .map_err(|e| ApiError::conflict(e, "sign a root that gives the server's key the role rollout"))?;
+            // Taking the model's row first lets one start after the other.
+            renew(tx, stored, now).await?;
+            if let Some(other) = rollouts::under_way(tx, tenant, &stored.name, &stored.id).await? {
+                return Err(ApiError::conflict(
+                    format!("the rollout {other:?} of this model is under way"),
+                    "let it end or abort it first: two at once cannot be told apart",
+                ));
+            }
+            stored.rollout.start(seconds).map_err(not_now)?;
+            (stored.started, stored.live) = (now, true);
+            stored.started_by.clone_from(&who.name);
+        }
+        Action::Pause => stored.rollout.pause().map_err(not_now)?,
+        Action::Resume => {
+            stored.rollout.resume(&mut stored.evidence, seconds).map_err(not_now)?;
+            exposures::forget_bad(tx, tenant, &stored.id).await?;
+        }
+        Action::Abort { revert } => {
+            if revert && stored.base.is_none() {
+                return Err(ApiError::unacceptable(
+                    "the rollout has no base to go back to",
+                    "abort with keep, or publish and roll out another package",
+                ));
+            }
+            if stored.rollout.phase() != Phase::RolledBack {
+                stored.rollout.rollback().map_err(not_now)?;
+            } else {
+                renew(tx, stored, now).await?;
+            }
+            stored.takes_back = revert;
+        }
+        Action::Approve => {
+            if who.tenant.settings.two_person && who.name == stored.started_by {
+                return Err(ApiError::forbidden(
+                    "who started a rollout does not approve it",
+                    "have somebody else with the role approver do it",
+                ));
+            }
+            let at = (i64::from(stored.rollout.attempt()), i64::from(stored.rollout.stage()));
+            stored.rollout.approve(seconds).map_err(not_now)?;
+            rollouts::approve(tx, (tenant, &stored.id), at, &who.name, now).await?;
+        }
+        Action::Advance => stored.rollout.advance(seconds).map_err(not_now)?,
+        Action::Waive => stored.rollout.waive(),
+    }
+    Ok(())
+}
+
+/// Evidence for each candidate, with the metrics that the rules ask for and reports have.
+pub(crate) fn fresh_evidence(rollout: &dunlin_rollout::Rollout) -> Vec<Evidence> {
+    let declare = |candidate| {
+        let mut evidence = Evidence::new(rollout.epoch(), candidate);
+        for name in crate::telemetry::METRICS.into_iter().filter_map(Name::new) {
+            // There are fewer names than places.
+            let _ = evidence.declare(name);
+        }
+        evidence
+    };
+    (0..rollout.plan().candidates()).map(declare).collect()
+}
+
+/// The verdict as of now, for those who look.
+pub(crate) fn outlook(stored: &Stored, now: i64) -> (String, Reason) {
+    let decision = stored.rollout.judge(&stored.evidence, crate::store::unsigned(now));
+    (decision.to_string(), decision.reason)
+}

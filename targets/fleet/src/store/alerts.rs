@@ -1,0 +1,132 @@
+//! Alerts: kept, logged, and posted to the tenant's webhook until that says it has them.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::Row as _;
+use utoipa::ToSchema;
+
+use super::Connection;
+
+/// An alert.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Alert {
+    /// Its number, from 1.
+    pub(crate) n: i64,
+    /// Seconds since 1970.
+    pub(crate) time: i64,
+    /// The rollout it is about.
+    pub(crate) rollout: String,
+    /// The verdict: `rollback`, `pause`, `advance`.
+    pub(crate) kind: String,
+    /// For people.
+    pub(crate) text: String,
+    /// The numbers and the next step, as JSON.
+    pub(crate) detail: String,
+    /// When somebody acknowledged it.
+    pub(crate) acknowledged: Option<i64>,
+    /// Who.
+    pub(crate) acknowledged_by: Option<String>,
+}
+
+/// Raises an alert, in the transaction of what it is about.
+pub(crate) async fn raise(
+    tx: &mut Connection,
+    tenant: &str,
+    now: i64,
+    rollout: &str,
+    kind: &str,
+    text: &str,
+    detail: &Value,
+) -> Result<i64, sqlx::Error> {
+    let n: i64 = sqlx::query_scalar("UPDATE tenants SET alerted = alerted + 1 WHERE id = $1 RETURNING alerted")
+        .bind(tenant)
+        .fetch_one(&mut *tx)
+        .await?;
+    sqlx::query("INSERT INTO alerts VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, NULL, 0, 0)")
+        .bind(tenant)
+        .bind(n)
+        .bind(now)
+        .bind(rollout)
+        .bind(kind)
+        .bind(text)
+        .bind(detail.to_string())
+        .execute(tx)
+        .await?;
+    Ok(n)
+}
+
+fn alert(r: &sqlx::any::AnyRow) -> Result<Alert, sqlx::Error> {
+    Ok(Alert {
+        n: r.try_get("n")?,
+        time: r.try_get("time")?,
+        rollout: r.try_get("rollout")?,
+        kind: r.try_get("kind")?,
+        text: r.try_get("text")?,
+        detail: r.try_get("detail")?,
+        acknowledged: r.try_get("acknowledged")?,
+        acknowledged_by: r.try_get("acknowledged_by")?,
+    })
+}
+
+pub(crate) async fn list(
+    connection: &mut Connection,
+    tenant: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Alert>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM alerts WHERE tenant = $1 AND n > $2 ORDER BY n LIMIT $3")
+        .bind(tenant)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(alert).collect()
+}
+
+/// Acknowledges; who was first stays.
+pub(crate) async fn acknowledge(
+    tx: &mut Connection,
+    tenant: &str,
+    n: i64,
+    who: &str,
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE alerts SET acknowledged = COALESCE(acknowledged, $3), acknowledged_by = COALESCE(acknowledged_by, $4)
+         WHERE tenant = $1 AND n = $2",
+    )
+    .bind(tenant)
+    .bind(n)
+    .bind(now)
+    .bind(who)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Alerts that no webhook has taken yet, tried fewer times than `most`.
+pub(crate) async fn undelivered(
+    connection: &mut Connection,
+    most: i64,
+) -> Result<Vec<(String, Alert)>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM alerts WHERE delivered = 0 AND attempts < $1 ORDER BY tenant, n LIMIT 100")
+        .bind(most)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|r| Ok((r.try_get("tenant")?, alert(r)?))).collect()
+}
+
+pub(crate) async fn tried(
+    connection: &mut Connection,
+    tenant: &str,
+    n: i64,
+    delivered: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE alerts SET attempts = attempts + 1, delivered = $3 WHERE tenant = $1 AND n = $2")
+        .bind(tenant)
+        .bind(n)
+        .bind(i64::from(delivered))
+        .execute(connection)
+        .await
+        .map(drop)
+}

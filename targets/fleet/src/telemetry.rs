@@ -1,0 +1,166 @@
+//! What a report says about its device's day.
+
+use std::collections::BTreeMap;
+
+use dunlin_rollout::Guardrail;
+use dunlin_telemetry::report::{AnyReport, AnyWindow};
+use dunlin_telemetry::window::{Arm, Counter};
+use dunlin_telemetry::{Report, latency};
+
+/// What a report contributes to a rollout's evidence.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Reading {
+    /// Whether its layout is known.
+    pub(crate) known: bool,
+    /// The first two bytes of the digest it is about.
+    pub(crate) model: u16,
+    /// Its arm, as the device says.
+    pub(crate) arm: &'static str,
+    /// Bit `g`: guardrail `g` makes its day bad.
+    pub(crate) bad: u8,
+    /// Sums and numbers of metrics, by name.
+    pub(crate) metrics: Metrics,
+}
+
+/// A metric's sum and number of values, by its name; added up over a day.
+pub(crate) type Metrics = BTreeMap<String, (f64, f64)>;
+
+/// Names of the metrics that are read from reports; rules may be about these.
+pub(crate) const METRICS: [&str; 5] = ["latency_p95", "energy", "confidence", "flip_rate", "guardrail_rate"];
+
+/// Starts of a device.
+const STARTS: &str = "starts";
+
+/// The bit of the crash guardrail for a day's sums. A device may be switched off and on, and starts when it activates
+/// another model; a third start on a day is nobody's wish.
+pub(crate) fn crash(day: &Metrics) -> u8 {
+    u8::from(day.get(STARTS).is_some_and(|(n, _)| *n > 2.0)) << Guardrail::Crash as u8
+}
+
+/// Adds metrics.
+pub(crate) fn add(to: &mut Metrics, from: &Metrics) {
+    for (name, (sum, n)) in from {
+        let place = to.entry(name.clone()).or_insert((0.0, 0.0));
+        *place = (place.0 + sum, place.1 + n);
+    }
+}
+
+/// Reads a report; bytes that are none of a known layout are said to be unknown and kept all the same.
+pub(crate) fn read(bytes: &[u8]) -> Reading {
+    // 20 KB each, so not on the stack of a task.
+    let Ok(report) = AnyReport::decode(bytes).map(Box::new) else {
+        return Reading { arm: "", ..Reading::default() };
+    };
+    let Report::Known(_, window) = &*report else { return Reading { arm: "", ..Reading::default() } };
+    let head = window.head();
+    let counters = window.counters();
+    let bit = |bad: bool, g: Guardrail| u8::from(bad) << g as u8;
+    let bad = bit(counters.errors() > 0, Guardrail::InferenceError)
+        | bit(misses(window), Guardrail::DeadlineMiss);
+    let arm = match head.arm {
+        Arm::Rest => "rest",
+        Arm::Control => "control",
+        Arm::Candidate => "candidate",
+        Arm::Shadow => "shadow",
+    };
+    Reading { known: true, model: head.model, arm, bad, metrics: metrics(window) }
+}
+
+/// Whether more than one inference in a hundred was late: the device's 99th percentile is over its budget.
+fn misses(window: &AnyWindow) -> bool {
+    let late = u64::from(window.counters().get(Counter::DeadlineMisses));
+    late * 100 > u64::from(window.counters().inferences())
+}
+
+fn metrics(window: &AnyWindow) -> Metrics {
+    let mut metrics = Metrics::new();
+    let counters = window.counters();
+    let inferences = f64::from(counters.inferences());
+    if let Some(p95) = percentile(window, 95) {
+        metrics.insert("latency_p95".into(), (p95, 1.0));
+    }
+    let mut rate = |name: &str, counter: Counter| {
+        if inferences > 0.0 {
+            metrics.insert(name.into(), (f64::from(counters.get(counter)), inferences));
+        }
+    };
+    if counters.get(Counter::Energy) > 0 {
+        rate("energy", Counter::Energy);
+    }
+    rate("flip_rate", Counter::Flips);
+    rate("guardrail_rate", Counter::Guardrails);
+    metrics.insert(STARTS.into(), (f64::from(counters.get(Counter::Resets)), 1.0));
+    let (mut sum, mut n) = (0.0, 0.0);
+    for (bin, count) in window.confidence().iter().enumerate() {
+        sum += (bin as f64 + 0.5) / 10.0 * f64::from(*count);
+        n += f64::from(*count);
+    }
+    if n > 0.0 {
+        metrics.insert("confidence".into(), (sum, n));
+    }
+    metrics
+}
+
+/// Microseconds that so many percent of the inferences stay below, to a bucket's width.
+fn percentile(window: &AnyWindow, percent: u64) -> Option<f64> {
+    let total: u64 = window.latency().iter().map(|c| u64::from(*c)).sum();
+    let needed = (total * percent).div_ceil(100);
+    let mut sum = 0;
+    for (i, count) in window.latency().iter().enumerate() {
+        sum += u64::from(*count);
+        if sum >= needed && total > 0 {
+            return Some(latency_upper(usize::from(window.latency_first()) + i));
+        }
+    }
+    None
+}
+
+/// Upper end of a bucket of scale 2, four to each doubling: found with the device's own function.
+fn latency_upper(bucket: usize) -> f64 {
+    let (mut low, mut high) = (0u32, u32::MAX);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if usize::from(latency::bucket(middle)) > bucket { high = middle } else { low = middle + 1 }
+    }
+    f64::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_telemetry::{Profile, Recorder};
+
+    fn bytes(inferences: u32, counts: &[(Counter, u32)]) -> Vec<u8> {
+        let mut recorder = Recorder::<0, 0>::new(1, 0xBEEF);
+        recorder.set_arm(Arm::Candidate);
+        recorder.count(Counter::Inferences, inferences);
+        counts.iter().for_each(|(c, n)| recorder.count(*c, *n));
+        let mut bytes = [0; 512];
+        let len = recorder.take(3600).encode(Profile::Full, &mut bytes).expect("room");
+        bytes[..len].to_vec()
+    }
+
+    #[test]
+    fn days_are_bad_by_what_reports_say() {
+        let good = read(&bytes(1000, &[(Counter::DeadlineMisses, 10)]));
+        assert_eq!((good.known, good.model, good.arm, good.bad), (true, 0xBEEF, "candidate", 0));
+        let cases = [
+            (Counter::InferenceErrors, 1, Guardrail::InferenceError),
+            (Counter::DeadlineMisses, 11, Guardrail::DeadlineMiss),
+        ];
+        for (counter, n, guardrail) in cases {
+            assert_eq!(read(&bytes(1000, &[(counter, n)])).bad, 1 << guardrail as u8, "{guardrail:?}");
+        }
+        let mut day = Metrics::new();
+        for starts in 1..=3 {
+            add(&mut day, &good.metrics);
+            assert_eq!(crash(&day) != 0, starts > 2, "{starts} starts");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown() {
+        assert!(!read(b"").known);
+        assert!(!read(&[0xFF; 40]).known);
+    }
+}
