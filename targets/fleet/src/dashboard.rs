@@ -18,6 +18,7 @@ mod session;
 mod source;
 #[cfg(test)]
 mod specimen;
+mod store;
 mod view;
 
 use axum::Router;
@@ -36,6 +37,11 @@ struct Dashboard<S> {
     revisions: live::Revisions,
     /// Cookies are for encrypted connections only.
     secure: bool,
+}
+
+/// The pages of a running server.
+pub(crate) fn pages(app: crate::server::App, secure: bool) -> Router {
+    router(store::Pages::new(app), secure)
 }
 
 /// The pages of a source. `secure`: browsers reach the server by https.

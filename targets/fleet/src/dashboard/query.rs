@@ -1,10 +1,12 @@
 //! Pages from the store.
 
-mod device;
-mod health;
-mod log;
-mod rollout;
-mod session;
+pub(super) mod device;
+pub(super) mod drift;
+pub(super) mod flags;
+pub(super) mod health;
+pub(super) mod log;
+pub(super) mod rollout;
+pub(super) mod session;
 
 use std::collections::BTreeMap;
 
@@ -63,4 +65,26 @@ async fn heard_since(connection: &mut Connection, viewer: &Viewer, now: i64) -> 
 /// What a viewer may do; nothing, should the name be none of a role's.
 fn role(viewer: &Viewer) -> Role {
     Role::from_name(&viewer.role).unwrap_or(Role::Enrol)
+}
+
+/// Seconds after which pages are made anew whatever happened: devices say something all the time, and what they say is on
+/// most pages.
+const RENEWED: i64 = 15;
+
+/// Differs whenever somebody or the server did something, and every few seconds.
+pub(super) async fn revision(connection: &mut Connection, tenant: &str, now: i64) -> Result<String, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT audited, alerted, (SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND acknowledged IS NULL) AS unseen,
+         (SELECT CAST(COALESCE(SUM(version), 0) AS BIGINT) FROM rollouts WHERE tenant = $1) AS versions
+         FROM tenants WHERE id = $1",
+    )
+    .bind(tenant)
+    .fetch_one(connection)
+    .await?;
+    let mut revision = (now / RENEWED).to_string();
+    for name in ["audited", "alerted", "unseen", "versions"] {
+        let n: i64 = row.try_get(name)?;
+        revision.push_str(&format!("-{n}"));
+    }
+    Ok(revision)
 }

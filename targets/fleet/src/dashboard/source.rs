@@ -35,6 +35,8 @@ pub(crate) struct Press {
     /// `keep` or `revert`: what becomes of devices that have the candidate.
     pub(crate) devices: String,
     pub(crate) reason: String,
+    /// The stage, from 0, that the page showed.
+    pub(crate) stage: Option<u8>,
 }
 
 /// A place in the audit log.

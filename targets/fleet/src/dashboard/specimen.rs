@@ -239,6 +239,7 @@ fn rollout() -> RolloutPage {
     RolloutPage {
         frame: frame("door-counter 2.4.0", Section::Rollouts),
         id: "r-7".to_owned(),
+        stage: 2,
         candidate: model("2.4.0", 5),
         base: Some(model("2.3.1", 3)),
         phase: Badge::new(Tone::Busy, "running"),
@@ -595,6 +596,7 @@ fn pages() -> Vec<(&'static str, String)> {
             "confirm",
             draw(&ConfirmPage {
                 frame: frame("Roll back", Section::Rollouts),
+                stage: 2,
                 id: "r-7".to_owned(),
                 action: action("rollback", "Roll back", "danger"),
             }),
@@ -775,7 +777,7 @@ impl Source for Specimen {
 
     async fn confirm(&self, _: &Viewer, frame: Frame, id: &str, verb: &str) -> Result<ConfirmPage, Trouble> {
         let action = self.actions().into_iter().find(|a| a.verb == verb).ok_or(Trouble::Missing("action"))?;
-        Ok(ConfirmPage { frame, id: id.to_owned(), action })
+        Ok(ConfirmPage { frame, id: id.to_owned(), stage: 2, action })
     }
 
     async fn act(&self, _: &Viewer, _: &str, verb: &str, press: &Press) -> Result<&'static str, Trouble> {

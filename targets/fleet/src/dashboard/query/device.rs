@@ -56,7 +56,7 @@ const MATCHES: &str = "tenant = $1 AND ($2 = '%%' OR LOWER(id) LIKE $2 ESCAPE '!
     AND ($3 < 0 OR ring = $3) AND ($4 = '' OR running = $4) AND ($5 = '' OR ($5 = 'never' AND seen = 0)
     OR ($5 = 'online' AND seen > 0 AND seen >= $6) OR ($5 = 'silent' AND seen > 0 AND seen < $6))";
 
-pub(super) async fn list(
+pub(in crate::dashboard) async fn list(
     connection: &mut Connection,
     viewer: &Viewer,
     frame: Frame,
@@ -139,7 +139,7 @@ pub(super) async fn list(
 /// Reports in a device's history.
 const REPORTS: i64 = 60;
 
-pub(super) async fn one(
+pub(in crate::dashboard) async fn one(
     connection: &mut Connection,
     viewer: &Viewer,
     mut frame: Frame,

@@ -154,7 +154,7 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, title: String, detail: 
     }
 }
 
-pub(super) async fn health(
+pub(in crate::dashboard) async fn health(
     connection: &mut Connection,
     viewer: &Viewer,
     frame: Frame,

@@ -67,7 +67,7 @@ fn detail(json: &str) -> String {
     shown.map(|(name, value)| format!("{name}: {}", plain(value))).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) async fn audit(
+pub(in crate::dashboard) async fn audit(
     connection: &mut Connection,
     viewer: &Viewer,
     frame: Frame,

@@ -23,12 +23,12 @@ const VERDICTS: i64 = 500;
 const LINES: usize = 30;
 
 /// Whether an arm's devices have the candidate.
-pub(super) const fn is_candidate(arm: i64) -> bool {
+pub(in crate::dashboard) const fn is_candidate(arm: i64) -> bool {
     arm > CONTROL
 }
 
 /// An arm's name.
-pub(super) const fn arm_name(arm: i64) -> &'static str {
+pub(in crate::dashboard) const fn arm_name(arm: i64) -> &'static str {
     match arm {
         REST => "rest, not compared",
         CONTROL => "control",
@@ -91,7 +91,7 @@ async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Resu
 }
 
 /// The newest rollouts; `recent` leaves out those that ended before then.
-pub(super) async fn lines(
+pub(in crate::dashboard) async fn lines(
     connection: &mut Connection,
     viewer: &Viewer,
     recent: Option<i64>,
@@ -211,7 +211,7 @@ async fn approvals(connection: &mut Connection, of: &Stored) -> Result<Vec<Appro
         .collect()
 }
 
-pub(super) async fn one(
+pub(in crate::dashboard) async fn one(
     connection: &mut Connection,
     viewer: &Viewer,
     mut frame: Frame,
@@ -251,6 +251,7 @@ pub(super) async fn one(
         .and_then(|request| serde_json::from_value(request.get("strategy")?.clone()).ok());
     Ok(RolloutPage {
         id: of.id.clone(),
+        stage: rollout.stage(),
         base: of.base.as_ref().map(|base| models.of(&of.name, base)),
         phase: judgement::phase(rollout.phase()),
         strategy: strategy.as_ref().map_or_else(|| "stages of its own".to_owned(), judgement::strategy),

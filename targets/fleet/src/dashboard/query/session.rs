@@ -8,7 +8,7 @@ use crate::dashboard::source::Viewer;
 use crate::store::{self, Connection};
 
 /// Opens a session for a token. The secret is stored by its hash.
-pub(super) async fn open(
+pub(in crate::dashboard) async fn open(
     tx: &mut Connection,
     token: &str,
     secret: &str,
@@ -30,7 +30,7 @@ pub(super) async fn open(
 }
 
 /// Whose session it is, unless it is over or its token was revoked.
-pub(super) async fn viewer(
+pub(in crate::dashboard) async fn viewer(
     connection: &mut Connection,
     secret: &str,
     now: i64,
@@ -49,6 +49,6 @@ pub(super) async fn viewer(
 }
 
 /// Ends a session.
-pub(super) async fn close(tx: &mut Connection, secret: &str) -> Result<(), sqlx::Error> {
+pub(in crate::dashboard) async fn close(tx: &mut Connection, secret: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(token_hash(secret)).execute(tx).await.map(drop)
 }

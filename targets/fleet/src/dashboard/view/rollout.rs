@@ -12,6 +12,8 @@ use crate::dashboard::{figure, markup, picture};
 pub(crate) struct RolloutPage {
     pub(crate) frame: Frame,
     pub(crate) id: String,
+    /// From 0; goes with what is pressed, so that nothing moves that was seen in another stage.
+    pub(crate) stage: u8,
     pub(crate) candidate: Model,
     pub(crate) base: Option<Model>,
     pub(crate) phase: Badge,
@@ -318,5 +320,6 @@ pub(crate) struct Approval {
 pub(crate) struct ConfirmPage {
     pub(crate) frame: Frame,
     pub(crate) id: String,
+    pub(crate) stage: u8,
     pub(crate) action: Action,
 }

@@ -1,0 +1,172 @@
+//! The server's store as the source of pages, and what people press as the API's own actions.
+
+use std::sync::Arc;
+
+use dunlin_rollout::Phase;
+
+use super::judgement::Sensitivity;
+use super::query;
+use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
+use super::view::{
+    AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagsPage, Frame, HealthPage, RolloutPage,
+    RolloutsPage,
+};
+use crate::auth::{Principal, Role};
+use crate::decide::{self, Action};
+use crate::error::ApiError;
+use crate::hex;
+use crate::server::App;
+use crate::store::{self, hours, signed};
+
+/// Seconds for which a rollout that ended is shown among those under way.
+const RECENT: i64 = 2 * 86_400;
+
+/// Pages of a running server.
+#[derive(Clone, Debug)]
+pub(super) struct Pages {
+    app: App,
+    seen: Arc<Sensitivity>,
+}
+
+impl From<ApiError> for Trouble {
+    fn from(error: ApiError) -> Self {
+        let problem = *error.problem;
+        match error.status {
+            axum::http::StatusCode::NOT_FOUND => Self::Missing("rollout"),
+            status if status.is_server_error() => Self::Broken(problem.error),
+            _ => Self::Refused { error: problem.error, hint: problem.hint },
+        }
+    }
+}
+
+impl Pages {
+    pub(super) fn new(app: App) -> Self {
+        Self { app, seen: Arc::default() }
+    }
+
+    /// Who presses, as the API knows them.
+    async fn principal(&self, viewer: &Viewer) -> Result<Principal, Trouble> {
+        let tenant = store::tenants::get(&mut *self.app.store.read().await?, &viewer.tenant).await?;
+        let tenant = tenant.ok_or(Trouble::Missing("tenant"))?;
+        let role = Role::from_name(&viewer.role).ok_or(Trouble::Missing("role"))?;
+        Ok(Principal { tenant, name: viewer.actor.clone(), role })
+    }
+}
+
+/// What the last part of an address does, what it takes, and the word for it when it is done.
+fn action(verb: &str, keep: bool) -> Option<(Action, Role, &'static str)> {
+    Some(match verb {
+        "start" => (Action::Start, Role::Operator, "started"),
+        "pause" => (Action::Pause, Role::Operator, "paused"),
+        "resume" => (Action::Resume, Role::Operator, "resumed"),
+        "approve" => (Action::Approve, Role::Approver, "approved"),
+        "rollback" => {
+            (Action::Abort { revert: !keep }, Role::Operator, if keep { "stopped" } else { "reverted" })
+        }
+        _ => return None,
+    })
+}
+
+impl Source for Pages {
+    fn now(&self) -> i64 {
+        signed(self.app.clock.seconds())
+    }
+
+    async fn sign_in(&self, token: &str) -> Result<Option<String>, Trouble> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| Trouble::Broken(e.to_string()))?;
+        let secret = hex(&bytes);
+        let now = self.now();
+        let mut tx = self.app.store.write().await?;
+        let Some(viewer) = query::session::open(&mut tx, token, &secret, now).await? else { return Ok(None) };
+        let nothing = serde_json::Value::Null;
+        store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "session.open", "dashboard", &nothing).await?;
+        tx.commit().await?;
+        Ok(Some(secret))
+    }
+
+    async fn viewer(&self, secret: &str) -> Result<Option<Viewer>, Trouble> {
+        Ok(query::session::viewer(&mut *self.app.store.read().await?, secret, self.now()).await?)
+    }
+
+    async fn sign_out(&self, secret: &str) -> Result<(), Trouble> {
+        let mut tx = self.app.store.write().await?;
+        query::session::close(&mut tx, secret).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn revision(&self, tenant: &str) -> Result<String, Trouble> {
+        Ok(query::revision(&mut *self.app.store.read().await?, tenant, self.now()).await?)
+    }
+
+    async fn closing(&self) {
+        let mut stopping = self.app.stopping.subscribe();
+        // Its sender is the server's; when it is gone, so is the server.
+        drop(stopping.wait_for(|s| *s).await);
+    }
+
+    async fn health(&self, viewer: &Viewer, frame: Frame) -> Result<HealthPage, Trouble> {
+        hours::catch_up(&self.app.store, &viewer.tenant, frame.now).await?;
+        let mut connection = self.app.store.read().await?;
+        let rollouts = query::rollout::lines(&mut connection, viewer, Some(frame.now - RECENT)).await?;
+        query::health::health(&mut connection, viewer, frame, rollouts).await
+    }
+
+    async fn rollouts(&self, viewer: &Viewer, frame: Frame) -> Result<RolloutsPage, Trouble> {
+        let rollouts = query::rollout::lines(&mut *self.app.store.read().await?, viewer, None).await?;
+        Ok(RolloutsPage { frame, rollouts })
+    }
+
+    async fn rollout(&self, viewer: &Viewer, frame: Frame, id: &str) -> Result<RolloutPage, Trouble> {
+        query::rollout::one(&mut *self.app.store.read().await?, viewer, frame, id, &self.seen).await
+    }
+
+    async fn confirm(&self, viewer: &Viewer, frame: Frame, id: &str, verb: &str) -> Result<ConfirmPage, Trouble> {
+        let page = self.rollout(viewer, frame, id).await?;
+        let action = page.actions.into_iter().find(|a| a.verb == verb && a.refused.is_none());
+        let action = action.ok_or_else(|| Trouble::Refused {
+            error: "This cannot be done now".to_owned(),
+            hint: "The rollout is in another state, or your role does not allow it. Go back and look.".to_owned(),
+        })?;
+        Ok(ConfirmPage { frame: page.frame, id: page.id, stage: page.stage, action })
+    }
+
+    async fn act(&self, viewer: &Viewer, id: &str, verb: &str, press: &Press) -> Result<&'static str, Trouble> {
+        let keep = press.devices == "keep";
+        let (action, role, done) = action(verb, keep).ok_or(Trouble::Missing("action"))?;
+        let principal = self.principal(viewer).await?;
+        principal.at_least(role)?;
+        // Without a base there is nothing to go back to.
+        let stored = decide::act(&self.app, &principal, id, action, press.stage).await?;
+        let reason: String = press.reason.trim().chars().take(200).collect();
+        if !reason.is_empty() {
+            let now = self.now();
+            let mut tx = self.app.store.write().await?;
+            let detail = serde_json::json!({ "reason": reason, "of": verb });
+            store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "rollout.reason", &stored.id, &detail).await?;
+            tx.commit().await?;
+        }
+        debug_assert!(verb != "rollback" || stored.rollout.phase() == Phase::RolledBack);
+        Ok(done)
+    }
+
+    async fn drift(&self, viewer: &Viewer, frame: Frame, model: Option<&str>) -> Result<DriftPage, Trouble> {
+        query::drift::drift(&self.app, viewer, frame, model).await
+    }
+
+    async fn devices(&self, viewer: &Viewer, frame: Frame, filter: DeviceFilter) -> Result<DevicesPage, Trouble> {
+        query::device::list(&mut *self.app.store.read().await?, viewer, frame, filter).await
+    }
+
+    async fn device(&self, viewer: &Viewer, frame: Frame, id: &str) -> Result<DevicePage, Trouble> {
+        query::device::one(&mut *self.app.store.read().await?, viewer, frame, id).await
+    }
+
+    async fn flags(&self, viewer: &Viewer, frame: Frame) -> Result<FlagsPage, Trouble> {
+        query::flags::flags(&mut *self.app.store.read().await?, viewer, frame).await
+    }
+
+    async fn audit(&self, viewer: &Viewer, frame: Frame, filter: &AuditFilter) -> Result<AuditPage, Trouble> {
+        query::log::audit(&mut *self.app.store.read().await?, viewer, frame, filter).await
+    }
+}
