@@ -4,7 +4,7 @@
 //! written the rollout since it was read; so two that decide at once decide once.
 
 use dunlin_rollout::{
-    Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Reason, Side, Verdict,
+    Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Side, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -397,7 +397,6 @@ pub(crate) fn fresh_evidence(rollout: &dunlin_rollout::Rollout) -> Vec<Evidence>
 }
 
 /// The verdict as of now, for those who look.
-pub(crate) fn outlook(stored: &Stored, now: i64) -> (String, Reason) {
-    let decision = stored.rollout.judge(&stored.evidence, crate::store::unsigned(now));
-    (decision.to_string(), decision.reason)
+pub(crate) fn outlook(stored: &Stored, now: i64) -> String {
+    stored.rollout.judge(&stored.evidence, crate::store::unsigned(now)).to_string()
 }

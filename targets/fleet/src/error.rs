@@ -62,10 +62,10 @@ impl ApiError {
     }
 
     /// 413: larger than it may be.
-    pub(crate) fn too_large(what: &str, most: usize) -> Self {
+    pub(crate) fn body_too_large() -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("{what} has more than {most} bytes"),
+            "the body is larger than this route takes",
             "send less at once, or raise the limit in the server's configuration",
         )
     }

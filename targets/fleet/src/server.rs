@@ -181,6 +181,20 @@ impl Server {
         token(&self.app.store, tenant, name, role, signed(self.app.clock.seconds())).await
     }
 
+    /// Makes a token without a server, as the first one has to be made.
+    ///
+    /// # Errors
+    /// When the tenant is missing or has a token of that name.
+    pub async fn make_token(
+        store: &Store,
+        tenant: &str,
+        name: &str,
+        role: Role,
+        clock: &dyn Clock,
+    ) -> Result<String, StartError> {
+        token(store, tenant, name, role, signed(clock.seconds())).await
+    }
+
     /// Takes no more requests, lets those that are under way end for as long as the configuration says, and closes the
     /// database.
     pub async fn stop(mut self) {

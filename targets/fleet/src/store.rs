@@ -120,6 +120,15 @@ impl Store {
         Ok(value)
     }
 
+    /// Writes the whole database, as of one moment, into a new file.
+    pub(crate) async fn copy_to(&self, file: &std::path::Path) -> Result<(), sqlx::Error> {
+        sqlx::query("VACUUM INTO $1")
+            .bind(file.display().to_string())
+            .execute(&mut *self.pool.acquire().await?)
+            .await
+            .map(drop)
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -1,0 +1,86 @@
+//! Routes: devices under `/d/v1`, operators under `/v1`, and what monitors the server.
+
+mod device;
+mod input;
+mod operator;
+
+use std::time::Instant;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::error::ApiError;
+use crate::server::App;
+
+/// Bytes of a body of JSON.
+const MAX_JSON: usize = 256 << 10;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Dunlin fleet",
+    description = "Operators' interface. Every request carries `Authorization: Bearer TOKEN`; `x-role` is the least \
+                   role that may do it. Errors are `{error, hint}`. Writing the same thing again changes nothing."
+))]
+struct Document;
+
+fn operators() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(operator::router())
+}
+
+/// The description of the operators' routes, as `/openapi.json` gives it.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    operators().split_for_parts().1
+}
+
+/// All routes.
+pub(crate) fn router(app: App) -> Router {
+    let (operators, document) = operators().split_for_parts();
+    let document = Json(document);
+    Router::new()
+        .merge(operators)
+        .layer(DefaultBodyLimit::max(MAX_JSON))
+        .merge(operator::uploads(app.max_artifact))
+        .merge(device::router())
+        .route("/openapi.json", get(move || std::future::ready(document.clone())))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .route("/readyz", get(ready))
+        .fallback(|| std::future::ready(ApiError::missing("route", "")))
+        .method_not_allowed_fallback(|| std::future::ready(StatusCode::METHOD_NOT_ALLOWED))
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text())
+}
+
+async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
+    if *app.stopping.borrow() {
+        return Err(ApiError::unavailable("the server is stopping"));
+    }
+    app.store.ping().await?;
+    Ok("ready\n")
+}
+
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let status = response.status();
+    app.metrics.request(status.as_u16(), micros);
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), micros, "request");
+    } else {
+        tracing::debug!(%method, path, status = status.as_u16(), micros, "request");
+    }
+    response
+}

@@ -1,0 +1,435 @@
+//! Rollouts: drafted, started, watched, and stopped.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use dunlin_rollout::rollout::Exposure;
+use dunlin_rollout::{Guardrail, Rollout, Salt};
+use dunlin_rollout::gate::Design;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::plan::{Wanted, WantedGate};
+use crate::api::input::{Ask, Input, Page, digest, name};
+use crate::auth::{Principal, Role};
+use crate::decide::{self, Action};
+use crate::error::{ApiError, ApiResult, Problem};
+use crate::server::App;
+use crate::store::exposures::{self, Way};
+use crate::store::rollouts::{self, Stored, Verdict};
+use crate::store::{audit, devices, packages, signed};
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get, put))
+        .routes(routes!(verdicts))
+        .routes(routes!(start))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(abort))
+        .routes(routes!(approve))
+        .routes(routes!(advance))
+        .routes(routes!(waive))
+}
+
+/// A rollout to be.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Draft {
+    /// Digests of the candidates: published packages of one model.
+    candidates: Vec<String>,
+    /// The digest that devices run that take part, and go back to; left out: whatever they run, and there is no way back.
+    #[serde(default)]
+    base: Option<String>,
+    /// How the candidate comes to the fleet.
+    strategy: Wanted,
+    /// The rule by which stages are left.
+    #[serde(default)]
+    gate: WantedGate,
+}
+
+/// Whether only to look.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Dry {
+    /// Nothing is stored.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A stage in numbers.
+#[derive(Debug, Serialize, ToSchema)]
+struct Outlook {
+    /// Its number, from 0.
+    stage: usize,
+    /// Devices with the candidate, as many as there are now.
+    canary: u32,
+    /// Devices that are compared with them.
+    control: u32,
+    /// The least ratio of bad device-days to the control's that is found in two weeks with a probability of 80 %, when one
+    /// device-day in a hundred is bad anyway. Nothing: there are too few devices for statistics.
+    minimum_detectable_ratio: Option<f64>,
+    /// Whether somebody has to approve before it begins.
+    approval: bool,
+}
+
+/// A rollout as it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Status {
+    /// Its id.
+    id: String,
+    /// The model.
+    model: String,
+    /// Digests of the candidates.
+    candidates: Vec<String>,
+    /// The digest it starts from and goes back to.
+    base: Option<String>,
+    /// `Draft`, `Running`, `Awaiting`, `Paused`, `Completed` or `RolledBack`.
+    phase: String,
+    /// The stage, from 0.
+    stage: u8,
+    /// When its stage began, seconds since 1970.
+    entered: i64,
+    /// Who started it.
+    started_by: String,
+    /// What would be decided now, and why.
+    verdict: String,
+    /// Sequence of its documents.
+    sequence: i64,
+    /// What was asked for.
+    #[schema(value_type = Object)]
+    request: Value,
+    /// The arms beside each other: devices by how far they came, and bad device-days by guardrail.
+    #[schema(value_type = Object)]
+    arms: Value,
+    /// Devices that run a candidate now, by the digest they reported last.
+    succeeded: i64,
+    /// Devices that took it back.
+    reverted: i64,
+}
+
+async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
+    let now = signed(app.clock.seconds());
+    let ways = exposures::ways(&mut *app.store.read().await?, &stored.tenant, &stored.id, now, 0).await?;
+    let arm = |n: i64| match n {
+        exposures::REST => "rest".to_owned(),
+        exposures::CONTROL => "control".to_owned(),
+        n => format!("candidate{}", n - 1),
+    };
+    let way = |w: &Way| {
+        let [assigned, downloaded, activated, reported] = w.hops;
+        json!({ "arm": arm(w.arm), "assigned": assigned, "downloaded": downloaded, "activated": activated,
+            "reported": reported, "runs_candidate": w.runs, "reverted": w.reverted })
+    };
+    let guardrails: Vec<Value> = stored
+        .evidence
+        .iter()
+        .flat_map(|e| Guardrail::ALL.into_iter().map(move |g| (e.candidate(), g, e.ratio(g))))
+        .map(|(candidate, g, ratio)| {
+            json!({ "candidate": candidate, "guardrail": g.name(), "bad": ratio.bad(), "of": ratio.of(), "ln_e": ratio.ln_e() })
+        })
+        .collect();
+    Ok(Status {
+        id: stored.id.clone(),
+        model: stored.name.clone(),
+        candidates: stored.candidates.clone(),
+        base: stored.base.clone(),
+        phase: format!("{:?}", stored.rollout.phase()),
+        stage: stored.rollout.stage(),
+        entered: stored.entered,
+        started_by: stored.started_by.clone(),
+        verdict: decide::outlook(stored, now),
+        sequence: stored.sequence,
+        request: serde_json::from_str(&stored.request).unwrap_or_default(),
+        arms: json!({ "ways": ways.iter().map(way).collect::<Vec<_>>(), "guardrails": guardrails }),
+        succeeded: ways.iter().map(|w| w.runs).sum(),
+        reverted: ways.iter().map(|w| w.reverted).sum(),
+    })
+}
+
+/// Rollouts, in order of their ids.
+#[utoipa::path(get, path = "/v1/rollouts", tag = "rollouts", params(Page), extensions(("x-role" = json!("viewer"))),
+    responses((status = 200, body = Vec<Status>), (status = "default", body = Problem)))]
+async fn list(State(app): State<App>, who: Principal, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Status>>> {
+    who.at_least(Role::Viewer)?;
+    let all = rollouts::list(&mut *app.store.read().await?, &who.tenant.id, &page.after, page.limit()).await?;
+    let mut list = Vec::with_capacity(all.len());
+    for stored in &all {
+        list.push(status(&app, stored).await?);
+    }
+    Ok(Json(list))
+}
+
+async fn find(app: &App, who: &Principal, id: &str) -> ApiResult<Stored> {
+    let stored = rollouts::get(&mut *app.store.read().await?, &who.tenant.id, id).await?;
+    stored.ok_or_else(|| ApiError::missing("rollout", id))
+}
+
+/// One rollout: canary against control, and what would be decided now.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}", tag = "rollouts", extensions(("x-role" = json!("viewer"))),
+    params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn get(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Viewer)?;
+    status(&app, &find(&app, &who, &id).await?).await.map(Json)
+}
+
+/// A draft, and what it could see.
+#[derive(Debug, Serialize, ToSchema)]
+struct Drafted {
+    /// Its id.
+    id: String,
+    /// Whether it is stored.
+    stored: bool,
+    /// Devices that could take part now.
+    eligible: i64,
+    /// Its stages in numbers.
+    stages: Vec<Outlook>,
+}
+
+/// Drafts a rollout under an id of one's own choice. With `dry_run` it only says what its stages would be able to see.
+#[utoipa::path(put, path = "/v1/rollouts/{rollout}", tag = "rollouts", request_body = Draft, params(Dry,
+    ("rollout" = String, Path, description = "Its id")), extensions(("x-role" = json!("operator"))),
+    responses((status = 200, body = Drafted), (status = "default", body = Problem)))]
+async fn put(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Ask(dry): Ask<Dry>,
+    Input(draft): Input<Draft>,
+) -> ApiResult<Json<Drafted>> {
+    who.at_least(Role::Operator)?;
+    name("rollout", &id)?;
+    let tenant = who.tenant.id.as_str();
+    let count = u8::try_from(draft.candidates.len()).ok().filter(|n| (1..=7).contains(n));
+    let count = count.ok_or_else(|| ApiError::unacceptable("a rollout has 1 to 7 candidates", "give their digests"))?;
+    let plan = draft.strategy.plan(count, who.tenant.settings.two_person)?;
+    let gate = draft.gate.gate()?;
+    let mut connection = app.store.read().await?;
+    let mut published = Vec::new();
+    for id in draft.candidates.iter().chain(&draft.base) {
+        digest(id)?;
+        let package = packages::get(&mut connection, tenant, id).await?;
+        published.push(package.ok_or_else(|| ApiError::missing("package", id))?);
+    }
+    let first = published.first().ok_or_else(|| ApiError::unacceptable("no candidate", "give one"))?;
+    if let Some(other) = published.iter().find(|p| p.name != first.name) {
+        return Err(ApiError::unacceptable(
+            format!("{:?} and {:?} are different models", first.name, other.name),
+            "candidates and base are packages of one model",
+        ));
+    }
+    if draft.base.as_ref().is_some_and(|b| draft.candidates.contains(b)) {
+        return Err(ApiError::unacceptable("the base is a candidate too", "there would be nothing to compare"));
+    }
+    let (model, target) = (first.name.clone(), first.target.clone());
+    let eligible = devices::count(&mut connection, tenant, &model, &target, draft.base.as_deref()).await?;
+    drop(connection);
+    let numbers = u32::try_from(eligible).unwrap_or(u32::MAX);
+    let stages = tokio::task::spawn_blocking(move || outlooks(&plan, numbers, gate.alpha));
+    let stages = stages.await.map_err(|_| ApiError::unavailable("the outlook was not computed"))?;
+    if dry.dry_run {
+        return Ok(Json(Drafted { id, stored: false, eligible, stages }));
+    }
+    let request = serde_json::to_string(&draft).map_err(|_| ApiError::bad("the draft does not encode", "see /openapi.json"))?;
+    // The salt is the installation's secret's, so that nobody chooses an identity for a cohort.
+    let salt = Salt::new(app.seal.mark(&["salt", tenant, &id]).as_bytes());
+    let rollout = Rollout::new(plan, gate, salt).map_err(|e| ApiError::unacceptable(e.to_string(), "change the gate"))?;
+    let now = signed(app.clock.seconds());
+    let stored = Stored {
+        tenant: tenant.into(),
+        id: id.clone(),
+        name: model,
+        candidates: draft.candidates.clone(),
+        base: draft.base.clone(),
+        request,
+        rollout,
+        evidence: decide::fresh_evidence(&rollout),
+        live: false,
+        day_base: 0,
+        days: 0,
+        started: 0,
+        entered: 0,
+        started_by: String::new(),
+        created: now,
+        sequence: 0,
+        signed: 0,
+        expires: 0,
+        takes_back: false,
+        verdicts: 0,
+        version: 1,
+    };
+    let mut tx = app.store.write().await?;
+    if rollouts::insert(&mut tx, &stored).await? {
+        let detail = json!({ "candidates": stored.candidates, "base": stored.base });
+        audit::append(&mut tx, tenant, now, &who.name, "rollout.draft", &id, &detail).await?;
+        tx.commit().await?;
+    } else {
+        drop(tx);
+        let known = find(&app, &who, &id).await?;
+        if known.request != stored.request {
+            return Err(ApiError::conflict(format!("there is another rollout {id:?}"), "choose another id"));
+        }
+    }
+    Ok(Json(Drafted { id, stored: true, eligible, stages }))
+}
+
+/// What each stage would be able to see with so many devices.
+fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<Outlook> {
+    let part = |share: dunlin_rollout::Share| (u64::from(devices) * share.bound() >> 32) as u32;
+    let size = |exposure: &Exposure| match *exposure {
+        Exposure::Share { canary, control } | Exposure::Shadow { canary, control, .. } => (part(canary), part(control)),
+        Exposure::Variants { share, candidates } => {
+            let each = part(share) / (u32::from(candidates) + 1);
+            (each, each)
+        }
+        Exposure::Ring { .. } | Exposure::Crossover { .. } => (0, 0),
+    };
+    let outlook = |(stage, of): (usize, &dunlin_rollout::Stage)| {
+        let (canary, control) = size(&of.exposure);
+        let design = Design { alpha, ..Design::new(canary, control, 0.01) };
+        let ratio = (canary > 0 && control > 0).then(|| design.minimum_ratio(0.8)).flatten();
+        Outlook { stage, canary, control, minimum_detectable_ratio: ratio, approval: of.approval }
+    };
+    plan.stages().enumerate().map(outlook).collect()
+}
+
+/// The verdicts on a rollout with everything they are based on, in order.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}/verdicts", tag = "rollouts", params(Page,
+    ("rollout" = String, Path, description = "Its id")), extensions(("x-role" = json!("viewer"))),
+    responses((status = 200, body = Vec<Verdict>), (status = "default", body = Problem)))]
+async fn verdicts(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Ask(page): Ask<Page>,
+) -> ApiResult<Json<Vec<Verdict>>> {
+    who.at_least(Role::Viewer)?;
+    find(&app, &who, &id).await?;
+    let mut connection = app.store.read().await?;
+    Ok(Json(rollouts::verdicts(&mut connection, &who.tenant.id, &id, page.number()?, page.limit()).await?))
+}
+
+/// The stage that whoever asks has seen.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Seen {
+    /// Nothing is done when the rollout has left it; so the same request twice does it once.
+    stage: Option<u8>,
+}
+
+async fn act(app: &App, who: &Principal, id: &str, action: Action, stage: Option<u8>) -> ApiResult<Json<Status>> {
+    let stored = decide::act(app, who, id, action, stage).await?;
+    status(app, &stored).await.map(Json)
+}
+
+/// Begins the first stage.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/start", tag = "rollouts", extensions(("x-role" = json!("operator"))),
+    params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn start(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Operator)?;
+    act(&app, &who, &id, Action::Start, None).await
+}
+
+/// Offers the candidate to nobody else until somebody resumes.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/pause", tag = "rollouts", extensions(("x-role" = json!("operator"))),
+    params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn pause(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Operator)?;
+    act(&app, &who, &id, Action::Pause, None).await
+}
+
+/// Goes on; the failures so far are acknowledged by it, and only new ones count.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/resume", tag = "rollouts",
+    extensions(("x-role" = json!("operator"))), params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn resume(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Operator)?;
+    let stored = find(&app, &who, &id).await?;
+    if stored.rollout.phase() == dunlin_rollout::Phase::Running && stored.rollout.epoch() > 0 {
+        // It was resumed already.
+        return status(&app, &stored).await.map(Json);
+    }
+    act(&app, &who, &id, Action::Resume, None).await
+}
+
+/// What becomes of devices that have the candidate.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Abort {
+    /// `revert`: they get the base back. `keep`: they keep it.
+    devices: Fate,
+}
+
+/// What becomes of devices that have the candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Fate {
+    /// They get the base back.
+    Revert,
+    /// They keep it.
+    Keep,
+}
+
+/// Ends a rollout. What becomes of devices that have the candidate has to be said.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/abort", tag = "rollouts", request_body = Abort,
+    extensions(("x-role" = json!("operator"))), params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn abort(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Input(wanted): Input<Abort>,
+) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Operator)?;
+    act(&app, &who, &id, Action::Abort { revert: wanted.devices == Fate::Revert }, None).await
+}
+
+/// Lets the next stage begin that waits for approval.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts", request_body = Seen,
+    extensions(("x-role" = json!("approver"))), params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn approve(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Input(seen): Input<Seen>,
+) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Approver)?;
+    act(&app, &who, &id, Action::Approve, seen.stage).await
+}
+
+/// Begins the next stage although this one is not passed. The stage has to be named.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/advance", tag = "rollouts", request_body = Seen,
+    extensions(("x-role" = json!("approver"))), params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn advance(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Input(seen): Input<Seen>,
+) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Approver)?;
+    let stage = seen.stage.ok_or_else(|| {
+        ApiError::bad("the stage is missing", "name the stage that is to be left, so that a request sent twice leaves one")
+    })?;
+    act(&app, &who, &id, Action::Advance, Some(stage)).await
+}
+
+/// Lets this stage be left without its margins being kept for certain.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/waive", tag = "rollouts", request_body = Seen,
+    extensions(("x-role" = json!("approver"))), params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn waive(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Input(seen): Input<Seen>,
+) -> ApiResult<Json<Status>> {
+    who.at_least(Role::Approver)?;
+    act(&app, &who, &id, Action::Waive, seen.stage).await
+}

@@ -1,0 +1,184 @@
+//! Tenants, and their roots of trust.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use dunlin_update::trust::{Document, Role as Signer, RootKeys};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::api::input::{Input, name};
+use crate::auth::{Principal, Role};
+use crate::documents::{may_sign, root_of};
+use crate::error::{ApiError, ApiResult, Problem};
+use crate::hex;
+use crate::server::App;
+use crate::store::tenants::{self, Settings, Tenant};
+use crate::store::{audit, signed};
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(put))
+        .routes(routes!(get_own, put_own))
+        .routes(routes!(get_root, put_root))
+}
+
+/// All tenants. For the installation's administrators.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", extensions(("x-role" = json!("installation"))),
+    responses((status = 200, body = Vec<Tenant>), (status = "default", body = Problem)))]
+async fn list(State(app): State<App>, who: Principal) -> ApiResult<Json<Vec<Tenant>>> {
+    who.of_installation()?;
+    Ok(Json(tenants::list(&mut *app.store.read().await?).await?))
+}
+
+/// A tenant as it should be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Its name for people.
+    #[serde(default)]
+    title: String,
+    /// What it may have and wants; what is left out has its default.
+    #[serde(default)]
+    settings: Settings,
+}
+
+/// Makes a tenant, or changes one. For the installation's administrators.
+#[utoipa::path(put, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = Wanted,
+    extensions(("x-role" = json!("installation"))), params(("tenant" = String, Path, description = "Its name")),
+    responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
+async fn put(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<String>,
+    Input(wanted): Input<Wanted>,
+) -> ApiResult<Json<Tenant>> {
+    who.of_installation()?;
+    name("tenant", &id)?;
+    sound(&wanted.settings)?;
+    let now = signed(app.clock.seconds());
+    let mut tx = app.store.write().await?;
+    let before = tenants::get(&mut tx, &id).await?;
+    let created = before.map_or(now, |t| t.created);
+    let tenant = Tenant { id: id.clone(), title: wanted.title, created, settings: wanted.settings };
+    tenants::put(&mut tx, &tenant).await?;
+    audit::append(&mut tx, "system", now, &who.name, "tenant.put", &id, &json!({ "settings": tenant.settings })).await?;
+    tx.commit().await?;
+    Ok(Json(tenant))
+}
+
+fn sound(settings: &Settings) -> ApiResult<()> {
+    if settings.poll_seconds == 0 || settings.operator_rate == 0 || settings.device_rate == 0 {
+        return Err(ApiError::unacceptable("intervals and rates are at least 1", "leave them out for their defaults"));
+    }
+    if let Some(url) = &settings.webhook
+        && !url.starts_with("https://")
+        && !url.starts_with("http://")
+    {
+        return Err(ApiError::unacceptable(format!("{url:?} is no webhook"), "give an address with https:// or http://"));
+    }
+    Ok(())
+}
+
+/// The tenant of the token.
+#[utoipa::path(get, path = "/v1/tenant", tag = "tenants", extensions(("x-role" = json!("viewer"))),
+    responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
+async fn get_own(who: Principal) -> ApiResult<Json<Tenant>> {
+    who.at_least(Role::Viewer)?;
+    Ok(Json(who.tenant))
+}
+
+/// What a tenant's administrators may set themselves; quotas and rates are the installation's.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Own {
+    /// Seconds between a device's polls, on average.
+    poll_seconds: Option<u32>,
+    /// Whether stages after the canary are approved by a second person.
+    two_person: Option<bool>,
+    /// Where alerts are posted; empty: nowhere.
+    webhook: Option<String>,
+}
+
+/// Changes settings of the token's tenant.
+#[utoipa::path(put, path = "/v1/tenant", tag = "tenants", request_body = Own,
+    extensions(("x-role" = json!("admin"))),
+    responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
+async fn put_own(State(app): State<App>, who: Principal, Input(own): Input<Own>) -> ApiResult<Json<Tenant>> {
+    who.at_least(Role::Admin)?;
+    let mut tenant = who.tenant.clone();
+    let settings = &mut tenant.settings;
+    settings.poll_seconds = own.poll_seconds.unwrap_or(settings.poll_seconds);
+    settings.two_person = own.two_person.unwrap_or(settings.two_person);
+    settings.webhook = own.webhook.or(settings.webhook.take()).filter(|w| !w.is_empty());
+    sound(settings)?;
+    let mut tx = app.store.write().await?;
+    tenants::put(&mut tx, &tenant).await?;
+    let detail = json!({ "settings": tenant.settings });
+    let now = signed(app.clock.seconds());
+    audit::append(&mut tx, &tenant.id, now, &who.name, "tenant.settings", &tenant.id, &detail).await?;
+    tx.commit().await?;
+    Ok(Json(tenant))
+}
+
+/// The root in force.
+#[derive(Debug, Serialize, ToSchema)]
+struct Root {
+    /// Its number; 0: there is none yet.
+    version: u32,
+    /// Until when offers are accepted under it, seconds since 1970.
+    expires: u64,
+    /// The server's public key for this tenant; the root has to name it in the role rollout.
+    server_key: String,
+    /// What is in the way of the server's signing rollouts.
+    problem: Option<String>,
+}
+
+async fn root(app: &App, who: &Principal) -> ApiResult<Root> {
+    let chain = tenants::roots(&mut *app.store.read().await?, &who.tenant.id).await?;
+    let key = app.documents.key(&who.tenant.id).map_err(ApiError::unavailable)?;
+    let server_key = hex(&key.public());
+    Ok(match root_of(&chain) {
+        Ok(root) => {
+            Root { version: root.version, expires: root.expires, server_key, problem: may_sign(&root, &key).err() }
+        }
+        Err(problem) => Root { version: 0, expires: 0, server_key, problem: Some(problem) },
+    })
+}
+
+/// The root in force, and the key that the server signs rollouts with.
+#[utoipa::path(get, path = "/v1/root", tag = "tenants", extensions(("x-role" = json!("viewer"))),
+    responses((status = 200, body = Root), (status = "default", body = Problem)))]
+async fn get_root(State(app): State<App>, who: Principal) -> ApiResult<Json<Root>> {
+    who.at_least(Role::Viewer)?;
+    root(&app, &who).await.map(Json)
+}
+
+/// The tenant's next root: the document's bytes, as `dunlin sign` writes them. It has to follow the one in force.
+#[utoipa::path(put, path = "/v1/root", tag = "tenants", extensions(("x-role" = json!("admin"))),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Root), (status = "default", body = Problem)))]
+async fn put_root(State(app): State<App>, who: Principal, body: Bytes) -> ApiResult<Json<Root>> {
+    who.at_least(Role::Admin)?;
+    let read = Document::read(&body, Signer::Root).and_then(|d| d.decode::<RootKeys>());
+    let keys = read.map_err(|e| ApiError::bad(e.to_string(), "send the signed root document's bytes"))?;
+    let now = signed(app.clock.seconds());
+    let mut tx = app.store.write().await?;
+    let mut chain = tenants::roots(&mut tx, &who.tenant.id).await?;
+    if chain.iter().any(|known| known[..] == body[..]) {
+        drop(tx);
+        return root(&app, &who).await.map(Json);
+    }
+    chain.push(body.to_vec());
+    root_of(&chain).map_err(|e| ApiError::unacceptable(e, "sign it by enough root keys of the root in force and its own"))?;
+    if !tenants::add_root(&mut tx, &who.tenant.id, keys.version.into(), &body).await? {
+        return Err(ApiError::conflict(format!("there is another root {}", keys.version), "read the root in force"));
+    }
+    let detail = json!({ "version": keys.version, "expires": keys.expires });
+    audit::append(&mut tx, &who.tenant.id, now, &who.name, "root.put", &keys.version.to_string(), &detail).await?;
+    tx.commit().await?;
+    root(&app, &who).await.map(Json)
+}

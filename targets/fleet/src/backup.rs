@@ -1,0 +1,60 @@
+//! Copies of a server that keeps everything in one folder.
+//!
+//! With PostgreSQL and S3 their own tools do this: `pg_dump` first, then the bucket; rows never name artifacts that are
+//! not there yet.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::store::{Engine, Store};
+
+/// Writes database, artifacts and keys into a new folder. The server may run: the database's copy is one transaction, and
+/// artifacts that it names are there before it.
+///
+/// # Errors
+/// What could not be written, or that the engine has tools of its own.
+pub async fn backup(store: &Store, config: &Config, to: &Path) -> Result<(), String> {
+    if store.engine() != Engine::Sqlite {
+        return Err("PostgreSQL is saved with pg_dump, and S3 with its provider's tools".into());
+    }
+    let failed = |e: std::io::Error| format!("{} cannot be written: {e}", to.display());
+    std::fs::create_dir(to).map_err(failed)?;
+    let file = to.join("fleet.db");
+    store.copy_to(&file).await.map_err(|e| format!("the database was not copied: {e}"))?;
+    for (from, name) in [(Path::new(&config.artifacts), "artifacts"), (config.keys.as_path(), "keys")] {
+        if from.is_dir() {
+            copy(from, &to.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a backup into an empty folder.
+///
+/// # Errors
+/// When the folder is not empty, or something could not be read or written.
+pub fn restore(from: &Path, to: &Path) -> Result<(), String> {
+    if !from.join("fleet.db").is_file() {
+        return Err(format!("{} is no backup: it has no fleet.db", from.display()));
+    }
+    if to.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(format!("{} is not empty: move it away first", to.display()));
+    }
+    copy(from, to).map_err(|e| format!("{} was not restored: {e}", from.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            // Permissions go along, so that keys stay private.
+            std::fs::copy(entry.path(), &target)?;
+            std::fs::File::open(&target)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
