@@ -48,6 +48,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .merge(operator::uploads(app.max_artifact))
         .merge(device::router())
+        .merge(crate::dashboard::pages(app.clone()))
         .route("/openapi.json", get(move || std::future::ready(document.clone())))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| std::future::ready("ok\n")))

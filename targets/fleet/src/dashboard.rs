@@ -30,22 +30,22 @@ use axum::routing::{get, post};
 
 use source::Source;
 
+use crate::server::App;
+
 /// What a handler needs.
 #[derive(Clone)]
 struct Dashboard<S> {
     source: S,
     revisions: live::Revisions,
-    /// Cookies are for encrypted connections only.
-    secure: bool,
 }
 
-/// The pages of a running server.
-pub(crate) fn pages(app: crate::server::App, secure: bool) -> Router {
-    router(store::Pages::new(app), secure)
+/// The pages of a running server, to be merged with other routes.
+pub(crate) fn pages<R: Clone + Send + Sync + 'static>(app: App) -> Router<R> {
+    router(store::Pages::new(app))
 }
 
-/// The pages of a source. `secure`: browsers reach the server by https.
-fn router<S: Source>(source: S, secure: bool) -> Router {
+/// The pages of a source.
+fn router<S: Source, R: Clone + Send + Sync + 'static>(source: S) -> Router<R> {
     Router::new()
         .route("/", get(page::health::<S>))
         .route("/rollouts", get(page::rollouts::<S>))
@@ -61,7 +61,7 @@ fn router<S: Source>(source: S, secure: bool) -> Router {
         .route("/live", get(live::live::<S>))
         .route("/assets/{name}", get(asset::asset))
         .layer(middleware::from_fn(policy))
-        .with_state(Dashboard { source, revisions: live::Revisions::default(), secure })
+        .with_state(Dashboard { source, revisions: live::Revisions::default() })
 }
 
 /// What browsers may do with a page.

@@ -20,6 +20,7 @@ mod ingest;
 mod limits;
 mod metrics;
 mod server;
+mod summary;
 pub mod store;
 mod telemetry;
 #[cfg(feature = "tls")]

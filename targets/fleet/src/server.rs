@@ -154,6 +154,7 @@ impl Server {
                     every.tick().await;
                     decide::tick(&inner).await;
                     webhook::deliver(&inner).await;
+                    store::hours::tick(&inner).await;
                 }
             }));
         }
@@ -171,6 +172,7 @@ impl Server {
     pub async fn tick(&self) {
         decide::tick(&self.app.inner).await;
         webhook::deliver(&self.app.inner).await;
+        store::hours::tick(&self.app.inner).await;
     }
 
     /// Makes a token for a tenant and returns its secret, which is kept nowhere.

@@ -5,6 +5,7 @@ pub mod audit;
 pub(crate) mod devices;
 pub(crate) mod exposures;
 pub(crate) mod flags;
+pub(crate) mod hours;
 mod migrate;
 pub(crate) mod packages;
 pub(crate) mod reports;
@@ -14,8 +15,8 @@ pub(crate) mod tokens;
 
 use std::time::Duration;
 
-use sqlx::any::{AnyConnection, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Executor as _, Transaction};
+use sqlx::any::AnyPoolOptions;
+use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Transaction};
 
 /// What keeps the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

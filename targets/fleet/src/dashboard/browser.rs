@@ -31,7 +31,7 @@ async fn pages_hold_in_a_browser() {
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, super::router(Specimen::default(), false)).await });
+    tokio::spawn(async move { axum::serve(listener, super::router(Specimen::default())).await });
     let mut check = Command::new("node");
     check.arg("check.mjs").args(std::env::var_os("DUNLIN_PICTURES")).current_dir(&folder);
     check.env("BASE", format!("http://{address}")).env("CHROMIUM", chromium);

@@ -237,7 +237,7 @@ pub(super) async fn sign_in<S: Source>(
     }
     let next = session::own_address(&given.next).to_owned();
     let secret = d.source.sign_in(given.token.trim()).await?;
-    let Some(cookie) = secret.as_deref().and_then(|s| session::cookie(s, d.secure)) else {
+    let Some(cookie) = secret.as_deref().and_then(|s| session::cookie(s, session::is_encrypted(&headers))) else {
         let error = Some("This token is not known, or was revoked.".to_owned());
         let page = draw(&LoginPage { error, next })?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());

@@ -34,7 +34,8 @@ impl Models {
             .bind(tenant)
             .fetch_all(connection)
             .await?;
-        let pair = |row: &sqlx::any::AnyRow| Ok((row.try_get("digest")?, (row.try_get("name")?, row.try_get("version")?)));
+        let pair =
+            |row: &sqlx::any::AnyRow| Ok((row.try_get("digest")?, (row.try_get("name")?, row.try_get("version")?)));
         rows.iter().map(pair).collect::<Result<_, sqlx::Error>>().map(Self)
     }
 

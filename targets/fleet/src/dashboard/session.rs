@@ -65,6 +65,11 @@ pub(super) fn is_own_origin(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether the browser came by https: it says so itself, also when the server stands behind something that ends TLS.
+pub(super) fn is_encrypted(headers: &HeaderMap) -> bool {
+    headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
+}
+
 /// Where to go after signing in: a page of this server, or the first.
 pub(super) fn own_address(next: &str) -> &str {
     let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');

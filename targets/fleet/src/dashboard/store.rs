@@ -8,8 +8,8 @@ use super::judgement::Sensitivity;
 use super::query;
 use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
 use super::view::{
-    AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagsPage, Frame, HealthPage, RolloutPage,
-    RolloutsPage,
+    AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagsPage, Frame, HealthPage,
+    RolloutPage, RolloutsPage,
 };
 use crate::auth::{Principal, Role};
 use crate::decide::{self, Action};
@@ -60,9 +60,7 @@ fn action(verb: &str, keep: bool) -> Option<(Action, Role, &'static str)> {
         "pause" => (Action::Pause, Role::Operator, "paused"),
         "resume" => (Action::Resume, Role::Operator, "resumed"),
         "approve" => (Action::Approve, Role::Approver, "approved"),
-        "rollback" => {
-            (Action::Abort { revert: !keep }, Role::Operator, if keep { "stopped" } else { "reverted" })
-        }
+        "rollback" => (Action::Abort { revert: !keep }, Role::Operator, if keep { "stopped" } else { "reverted" }),
         _ => return None,
     })
 }
@@ -80,7 +78,8 @@ impl Source for Pages {
         let mut tx = self.app.store.write().await?;
         let Some(viewer) = query::session::open(&mut tx, token, &secret, now).await? else { return Ok(None) };
         let nothing = serde_json::Value::Null;
-        store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "session.open", "dashboard", &nothing).await?;
+        store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "session.open", "dashboard", &nothing)
+            .await?;
         tx.commit().await?;
         Ok(Some(secret))
     }
@@ -143,7 +142,8 @@ impl Source for Pages {
             let now = self.now();
             let mut tx = self.app.store.write().await?;
             let detail = serde_json::json!({ "reason": reason, "of": verb });
-            store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "rollout.reason", &stored.id, &detail).await?;
+            store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "rollout.reason", &stored.id, &detail)
+                .await?;
             tx.commit().await?;
         }
         debug_assert!(verb != "rollback" || stored.rollout.phase() == Phase::RolledBack);

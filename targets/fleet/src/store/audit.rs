@@ -29,6 +29,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether its hash is that of what it says.
+    pub(crate) fn is_as_written(&self, tenant: &str) -> bool {
+        self.hash == self.expected_hash(tenant)
+    }
+
     fn expected_hash(&self, tenant: &str) -> String {
         let mut hash = Sha256::new();
         for field in [&self.previous, tenant, &self.actor, &self.action, &self.object, &self.detail] {

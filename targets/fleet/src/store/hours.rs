@@ -7,6 +7,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::{Connection, Store, signed};
+use crate::server::Inner;
 use crate::summary::Summary;
 
 /// Seconds after an hour's end before it is summed: what the replicas' clocks may differ by.
@@ -35,13 +36,12 @@ pub(crate) struct Hour {
 /// Sums the reports that arrived in an hour, as far as they have.
 pub(crate) async fn sum(connection: &mut Connection, tenant: &str, hour: i64) -> Result<Vec<Hour>, sqlx::Error> {
     let mut sums: BTreeMap<String, (Hour, BTreeSet<String>)> = BTreeMap::new();
-    let mut rows = sqlx::query(
-        "SELECT device, digest, payload FROM reports WHERE tenant = $1 AND arrived >= $2 AND arrived < $3",
-    )
-    .bind(tenant)
-    .bind(hour * 3600)
-    .bind((hour + 1) * 3600)
-    .fetch(connection);
+    let mut rows =
+        sqlx::query("SELECT device, digest, payload FROM reports WHERE tenant = $1 AND arrived >= $2 AND arrived < $3")
+            .bind(tenant)
+            .bind(hour * 3600)
+            .bind((hour + 1) * 3600)
+            .fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let digest: Option<String> = row.try_get("digest")?;
         let digest = digest.unwrap_or_default();
@@ -102,6 +102,20 @@ pub(crate) async fn catch_up(store: &Store, tenant: &str, now: i64) -> Result<()
         tx.commit().await?;
     }
     Ok(())
+}
+
+/// Sums what is due of every tenant. What fails is logged, and tried again the next time.
+pub(crate) async fn tick(app: &Inner) {
+    let now = signed(app.clock.seconds());
+    let all = async {
+        for tenant in super::audit::tenants(&app.store).await? {
+            catch_up(&app.store, &tenant, now).await?;
+        }
+        Ok::<_, sqlx::Error>(())
+    };
+    if let Err(error) = all.await {
+        tracing::error!(%error, "hours are not summed");
+    }
 }
 
 /// The sums from an hour on, in order.

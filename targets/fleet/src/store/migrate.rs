@@ -10,11 +10,14 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    both: include_str!("../../migrations/0001.sql"),
-    sqlite: include_str!("../../migrations/0001.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        both: include_str!("../../migrations/0001.sql"),
+        sqlite: include_str!("../../migrations/0001.sqlite.sql"),
+        postgres: include_str!("../../migrations/0001.postgres.sql"),
+    },
+    Migration { both: include_str!("../../migrations/0002.sql"), sqlite: "", postgres: "" },
+];
 
 /// Held while tables change, so that replicas that start together do not collide.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7250412)";
@@ -39,7 +42,9 @@ pub(super) async fn run(store: &Store) -> Result<(), sqlx::Error> {
         let text = migration.both.replace(" BYTES ", &format!(" {bytes} "));
         // The text is this program's own.
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *tx).await?;
-        sqlx::raw_sql(own).execute(&mut *tx).await?;
+        if !own.is_empty() {
+            sqlx::raw_sql(own).execute(&mut *tx).await?;
+        }
         sqlx::query("INSERT INTO migrations (version) VALUES ($1)").bind(version).execute(&mut *tx).await?;
         tracing::info!(version, "tables migrated");
     }

@@ -52,7 +52,8 @@ fn pattern(text: &str) -> String {
 }
 
 /// The condition of a filter; its parameters are tenant, pattern, ring, running, state, since.
-const MATCHES: &str = "tenant = $1 AND ($2 = '%%' OR LOWER(id) LIKE $2 ESCAPE '!' OR LOWER(attributes) LIKE $2 ESCAPE '!')
+const MATCHES: &str =
+    "tenant = $1 AND ($2 = '%%' OR LOWER(id) LIKE $2 ESCAPE '!' OR LOWER(attributes) LIKE $2 ESCAPE '!')
     AND ($3 < 0 OR ring = $3) AND ($4 = '' OR running = $4) AND ($5 = '' OR ($5 = 'never' AND seen = 0)
     OR ($5 = 'online' AND seen > 0 AND seen >= $6) OR ($5 = 'silent' AND seen > 0 AND seen < $6))";
 

@@ -27,7 +27,9 @@ fn setting(setting: &Setting) -> String {
 }
 
 fn variant(flag: &FlagSpec, n: u8) -> String {
-    let Some((name, value)) = flag.variants.get(usize::from(n)) else { return format!("variant {n}, which is missing") };
+    let Some((name, value)) = flag.variants.get(usize::from(n)) else {
+        return format!("variant {n}, which is missing");
+    };
     let value = setting(value);
     if *name == value { value } else { format!("{name} ({value})") }
 }
@@ -92,7 +94,11 @@ fn line(flag: &FlagSpec) -> FlagLine {
     }
 }
 
-pub(in crate::dashboard) async fn flags(connection: &mut Connection, viewer: &Viewer, frame: Frame) -> Result<FlagsPage, Trouble> {
+pub(in crate::dashboard) async fn flags(
+    connection: &mut Connection,
+    viewer: &Viewer,
+    frame: Frame,
+) -> Result<FlagsPage, Trouble> {
     let row = sqlx::query("SELECT version, request, updated FROM flags WHERE tenant = $1")
         .bind(&viewer.tenant)
         .fetch_optional(connection)
@@ -100,8 +106,8 @@ pub(in crate::dashboard) async fn flags(connection: &mut Connection, viewer: &Vi
     let Some(row) = row else { return Ok(FlagsPage { frame, document: None, flags: Vec::new() }) };
     let (version, updated): (i64, i64) = (row.try_get("version")?, row.try_get("updated")?);
     let request: String = row.try_get("request")?;
-    let request: Request =
-        serde_json::from_str(&request).map_err(|e| Trouble::Broken(format!("the flags' request does not read: {e}")))?;
+    let request: Request = serde_json::from_str(&request)
+        .map_err(|e| Trouble::Broken(format!("the flags' request does not read: {e}")))?;
     let document = FlagDocument {
         version: unsigned(version),
         published: updated,

@@ -9,8 +9,8 @@ use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
     Alert, Chart, Devices, FleetRate, Frame, HealthPage, Line, PLAYBOOK, Rate, RolloutLine, Tone, VersionLine,
 };
-use crate::store::hours::{self, Hour};
 use crate::store::Connection;
+use crate::store::hours::{self, Hour};
 
 /// Hours that rates are of.
 const RATES: i64 = 24;
@@ -35,7 +35,8 @@ async fn devices(connection: &mut Connection, tenant: &str, since: i64) -> Resul
 
 fn rate(hours: &[Hour], from: i64, to: i64, part: impl Fn(&Hour) -> (i64, i64)) -> Rate {
     let within = hours.iter().filter(|h| (from..to).contains(&h.hour));
-    let (bad, of) = within.map(part).fold((0i64, 0i64), |(b, o), (bad, of)| (b.saturating_add(bad), o.saturating_add(of)));
+    let (bad, of) =
+        within.map(part).fold((0i64, 0i64), |(b, o), (bad, of)| (b.saturating_add(bad), o.saturating_add(of)));
     Rate::new(bad.unsigned_abs(), of.unsigned_abs())
 }
 
@@ -170,12 +171,13 @@ pub(in crate::dashboard) async fn health(
         hours.extend(hours::sum(connection, &viewer.tenant, hour).await?);
     }
     let now = this + 1;
-    let rates = [("Inference errors", errors as fn(&Hour) -> _), ("Deadline misses", late)].map(|(name, part)| FleetRate {
-        name,
-        unit: "inferences",
-        now: rate(&hours, now - RATES, now, part),
-        before: rate(&hours, now - 2 * RATES, now - RATES, part),
-    });
+    let rates =
+        [("Inference errors", errors as fn(&Hour) -> _), ("Deadline misses", late)].map(|(name, part)| FleetRate {
+            name,
+            unit: "inferences",
+            now: rate(&hours, now - RATES, now, part),
+            before: rate(&hours, now - 2 * RATES, now - RATES, part),
+        });
     let resets = |hour: &Hour| (hour.resets, hour.reports);
     let resets = FleetRate {
         name: "Resets",

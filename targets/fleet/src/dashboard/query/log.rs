@@ -38,7 +38,10 @@ fn chain(tenant: &str, entries: &[audit::Entry]) -> Badge {
         None if entries.is_empty() => Badge::new(Tone::Quiet, "Nothing to verify"),
         None => Badge::new(
             Tone::Good,
-            format!("The hashes of the {} entries below are whole; dunlin-fleet audit verify checks all", entries.len()),
+            format!(
+                "The hashes of the {} entries below are whole; dunlin-fleet audit verify checks all",
+                entries.len()
+            ),
         ),
     }
 }

@@ -5,12 +5,12 @@ use sqlx::Row as _;
 
 use super::{Models, role};
 use crate::auth::Role;
+use crate::dashboard::figure;
 use crate::dashboard::judgement::{self, Sensitivity};
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
     Action, Approval, Badge, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
 };
-use crate::dashboard::figure;
 use crate::store::exposures::{self, CONTROL, REST, Way};
 use crate::store::rollouts::{self, Stored, Verdict};
 use crate::store::tenants::Settings;
@@ -161,7 +161,8 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         consequence,
         reason: true,
         may_keep: false,
-        refused: (role(viewer) < needs).then(|| format!("This takes the role {}; yours is {}.", needs.name(), viewer.role)),
+        refused: (role(viewer) < needs)
+            .then(|| format!("This takes the role {}; yours is {}.", needs.name(), viewer.role)),
     };
     let start = || action("start", "Start", "primary", Role::Operator, "Its first stage begins.".to_owned());
     let pause = || {
@@ -177,8 +178,13 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         ..action("rollback", "Roll back", "danger", Role::Operator, format!("{have} It is offered to nobody any more."))
     };
     let approve = || {
-        let mut approve =
-            action("approve", "Approve", "primary", Role::Approver, "Its next stage begins, which reaches more devices.".to_owned());
+        let mut approve = action(
+            "approve",
+            "Approve",
+            "primary",
+            Role::Approver,
+            "Its next stage begins, which reaches more devices.".to_owned(),
+        );
         if approve.refused.is_none() && settings.two_person && of.started_by == viewer.actor {
             approve.refused = Some("You started it; somebody else has to approve.".to_owned());
         }

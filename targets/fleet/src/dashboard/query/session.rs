@@ -44,8 +44,10 @@ pub(in crate::dashboard) async fn viewer(
     .bind(now)
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(Viewer { tenant: row.try_get("tenant")?, actor: row.try_get("name")?, role: row.try_get("role")? }))
-        .transpose()
+    row.map(|row| {
+        Ok(Viewer { tenant: row.try_get("tenant")?, actor: row.try_get("name")?, role: row.try_get("role")? })
+    })
+    .transpose()
 }
 
 /// Ends a session.
