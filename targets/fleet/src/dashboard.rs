@@ -51,6 +51,7 @@ fn router<S: Source, R: Clone + Send + Sync + 'static>(source: S) -> Router<R> {
         .route("/rollouts", get(page::rollouts::<S>))
         .route("/rollouts/{id}", get(page::rollout::<S>))
         .route("/rollouts/{id}/{verb}", get(page::confirm::<S>).post(page::act::<S>))
+        .route("/alerts/{n}/acknowledge", post(page::acknowledge::<S>))
         .route("/drift", get(page::drift::<S>))
         .route("/devices", get(page::devices::<S>))
         .route("/devices/{id}", get(page::device::<S>))

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use dunlin_rollout::evidence::{Guardrail, Hop};
 use dunlin_rollout::gate::{Allowed, Better, Design, Gate, Hard, Margin, Numbers, Place, Sample, Soft};
-use dunlin_rollout::rollout::{Decision, Exposure, Margins, Phase, Reason, Stage, Strategy, Verdict};
+use dunlin_rollout::rollout::{Decision, Exposure, Margins, Phase, Reason, Stage};
 use dunlin_rollout::{Rollout, Share};
 
 use super::figure;
@@ -21,15 +21,6 @@ pub(super) fn phase(phase: Phase) -> Badge {
         Phase::Paused => Badge::new(Tone::Watch, "paused"),
         Phase::Completed => Badge::new(Tone::Good, "completed"),
         Phase::RolledBack => Badge::new(Tone::Bad, "rolled back"),
-    }
-}
-
-pub(super) fn verdict(verdict: Verdict) -> Badge {
-    match verdict {
-        Verdict::Advance => Badge::new(Tone::Good, "ADVANCE"),
-        Verdict::Hold => Badge::new(Tone::Busy, "HOLD"),
-        Verdict::Pause => Badge::new(Tone::Watch, "PAUSE"),
-        Verdict::Rollback => Badge::new(Tone::Bad, "ROLLBACK"),
     }
 }
 
@@ -71,19 +62,6 @@ pub(super) fn exposure(exposure: &Exposure) -> (String, String) {
         Exposure::Shadow { canary, control, every } => {
             (format!("Shadow on {}", share(canary)), format!("one of {every} inputs, {}", beside(control)))
         }
-    }
-}
-
-pub(super) fn strategy(strategy: &Strategy) -> String {
-    match strategy {
-        Strategy::Canary => "canary".to_owned(),
-        Strategy::Ring { rings } => format!("{rings} rings"),
-        Strategy::Variants { share: part, candidates } => format!("A/B of {candidates} on {}", share(*part)),
-        Strategy::Crossover { share: part } => format!("by the hour on {}", share(*part)),
-        Strategy::Shadow { every } => format!("shadow on one of {every}, then canary"),
-        Strategy::BlueGreen { hold_back } => format!("blue and green, {} held back", share(*hold_back)),
-        Strategy::HoldBack { share: part } => format!("all but {}", share(*part)),
-        Strategy::Few { rings } => format!("one by one, {rings} rings"),
     }
 }
 
@@ -316,7 +294,7 @@ impl Sensitivity {
 
 #[cfg(test)]
 mod tests {
-    use dunlin_rollout::rollout::Plan;
+    use dunlin_rollout::rollout::{Plan, Strategy};
     use dunlin_rollout::{Evidence, Salt};
 
     use super::*;

@@ -102,7 +102,8 @@ async fn frame<S: Source>(
 }
 
 /// What an action did, by the word in the address that a browser comes back to.
-pub(crate) const NOTICES: [(&str, &str); 6] = [
+pub(crate) const NOTICES: [(&str, &str); 7] = [
+    ("acknowledged", "Acknowledged: others see that you look after it."),
     ("started", "Started."),
     ("paused", "Paused. Nobody else gets the candidate; devices that have it keep it."),
     ("resumed", "Resumed. Only new evidence counts from now on."),
@@ -148,14 +149,36 @@ pub(super) async fn act<S: Source>(
     Form(press): Form<Press>,
 ) -> Answer {
     let back = format!("/rollouts/{}", escape(&id));
-    let sign_in = || Failure::SignIn(back.clone(), false);
-    let secret = session::secret(&headers).ok_or_else(sign_in)?;
-    let viewer = d.source.viewer(secret).await?.ok_or_else(sign_in)?;
-    if !session::is_own_origin(&headers) || !session::is_own_form(secret, &press.csrf) {
-        return Err(foreign().into());
-    }
+    let viewer = presser(&d, &headers, &press, &back).await?;
     let done = d.source.act(&viewer, &id, &verb, &press).await?;
     Ok(Redirect::to(&format!("{back}?done={done}")).into_response())
+}
+
+pub(super) async fn acknowledge<S: Source>(
+    State(d): State<Dashboard<S>>,
+    Path(alert): Path<String>,
+    headers: HeaderMap,
+    Form(press): Form<Press>,
+) -> Answer {
+    let viewer = presser(&d, &headers, &press, "/").await?;
+    d.source.acknowledge(&viewer, &alert).await?;
+    Ok(Redirect::to("/?done=acknowledged").into_response())
+}
+
+/// Who presses a button, when it is them.
+async fn presser<S: Source>(
+    dashboard: &Dashboard<S>,
+    headers: &HeaderMap,
+    press: &Press,
+    back: &str,
+) -> Result<Viewer, Failure> {
+    let sign_in = || Failure::SignIn(back.to_owned(), false);
+    let secret = session::secret(headers).ok_or_else(sign_in)?;
+    let viewer = dashboard.source.viewer(secret).await?.ok_or_else(sign_in)?;
+    if !session::is_own_origin(headers) || !session::is_own_form(secret, &press.csrf) {
+        return Err(foreign().into());
+    }
+    Ok(viewer)
 }
 
 fn foreign() -> Trouble {

@@ -16,20 +16,6 @@ pub(crate) fn bar(part: f64, class: &str) -> Html {
     ))
 }
 
-/// Shares of a whole side by side, each in the colour of its place.
-pub(crate) fn shares(parts: &[u64]) -> Html {
-    let whole = parts.iter().sum::<u64>().max(1) as f64;
-    let mut svg = format!(r#"{OPEN} class="shares" viewBox="0 0 100 8">"#);
-    let mut x = 0.0;
-    for (i, part) in parts.iter().enumerate() {
-        let width = *part as f64 / whole * 100.0;
-        let _ = write!(svg, r#"<rect class="hue{}" x="{x:.2}" width="{width:.2}" height="8"/>"#, i.min(7));
-        x += width;
-    }
-    svg.push_str("</svg>");
-    Html(svg)
-}
-
 /// An interval of a difference, with the place of no difference and the margin that it has to stay below.
 pub(crate) fn interval(low: f64, high: f64, margin: f64, class: &str) -> Html {
     let (low, high) =
@@ -119,8 +105,6 @@ mod tests {
                 assert!(numbers(&svg.0).iter().all(|n| (-1.0..=321.0).contains(n)), "{svg:?}");
             }
         }
-        assert!(numbers(&shares(&[0, 0]).0).iter().all(|n| *n <= 100.0));
-        assert!(!shares(&[1, 2, 3]).0.contains("style"));
     }
 
     #[test]

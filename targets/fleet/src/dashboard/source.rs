@@ -86,6 +86,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
         verb: &str,
         press: &Press,
     ) -> impl Future<Output = Result<&'static str, Trouble>> + Send;
+    /// Notes that the viewer looks after an alert.
+    fn acknowledge(&self, viewer: &Viewer, alert: &str) -> impl Future<Output = Result<(), Trouble>> + Send;
     fn drift(
         &self,
         viewer: &Viewer,

@@ -106,6 +106,7 @@ fn health() -> HealthPage {
                 ]),
                 step: Some(1),
                 next: "Ask the devices that failed for their inputs: capture 20 devices.".to_owned(),
+                may_acknowledge: true,
             },
             Alert {
                 id: "40".to_owned(),
@@ -121,6 +122,7 @@ fn health() -> HealthPage {
                 ]),
                 step: Some(2),
                 next: "Label what was captured, then retrain.".to_owned(),
+                may_acknowledge: false,
             },
         ],
         rollouts: rollout_lines(),
@@ -517,12 +519,7 @@ fn device() -> DevicePage {
 fn flags() -> FlagsPage {
     FlagsPage {
         frame: frame("Flags", Section::Flags),
-        document: Some(FlagDocument {
-            version: 31,
-            published: NOW - 50 * HOUR,
-            expires: Some(NOW + 300 * HOUR),
-            reached: Some(Rate::new(12_001, 12_840)),
-        }),
+        document: Some(FlagDocument { version: 31, published: NOW - 50 * HOUR, expires: Some(NOW + 300 * HOUR) }),
         flags: vec![
             FlagLine {
                 name: "count-bicycles".to_owned(),
@@ -792,6 +789,11 @@ impl Source for Specimen {
         };
         state.phase = Some(phase);
         Ok(done)
+    }
+
+    async fn acknowledge(&self, _: &Viewer, _: &str) -> Result<(), Trouble> {
+        self.state().revision += 1;
+        Ok(())
     }
 
     async fn drift(&self, viewer: &Viewer, frame: Frame, _: Option<&str>) -> Result<DriftPage, Trouble> {

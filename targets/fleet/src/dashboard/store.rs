@@ -150,6 +150,19 @@ impl Source for Pages {
         Ok(done)
     }
 
+    async fn acknowledge(&self, viewer: &Viewer, alert: &str) -> Result<(), Trouble> {
+        self.principal(viewer).await?.at_least(Role::Operator)?;
+        let n: i64 = alert.parse().map_err(|_| Trouble::Missing("alert"))?;
+        let now = self.now();
+        let mut tx = self.app.store.write().await?;
+        if !store::alerts::acknowledge(&mut tx, &viewer.tenant, n, &viewer.actor, now).await? {
+            return Err(Trouble::Missing("alert"));
+        }
+        let detail = serde_json::json!({});
+        store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "alert.acknowledge", alert, &detail).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn drift(&self, viewer: &Viewer, frame: Frame, model: Option<&str>) -> Result<DriftPage, Trouble> {
         query::drift::drift(&self.app, viewer, frame, model).await
     }

@@ -25,7 +25,6 @@ pub(crate) enum Section {
     Devices,
     Flags,
     Audit,
-    None,
 }
 
 impl Section {

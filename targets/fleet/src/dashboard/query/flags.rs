@@ -112,7 +112,6 @@ pub(in crate::dashboard) async fn flags(
         version: unsigned(version),
         published: updated,
         expires: (request.ttl > 0).then(|| updated + i64::from(request.ttl)),
-        reached: None,
     };
     let mut flags: Vec<FlagLine> = request.flags.iter().map(line).collect();
     flags.sort_by(|a, b| a.name.cmp(&b.name));

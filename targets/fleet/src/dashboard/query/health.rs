@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row as _;
 
-use super::{Models, heard_since};
+use dunlin_rollout::Decision;
+
+use super::{Models, heard_since, role};
+use crate::auth::Role;
+use crate::dashboard::judgement;
+use crate::dashboard::page::escape;
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
     Alert, Chart, Devices, FleetRate, Frame, HealthPage, Line, PLAYBOOK, Rate, RolloutLine, Tone, VersionLine,
@@ -120,38 +125,70 @@ fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
     }
 }
 
-async fn alerts(connection: &mut Connection, tenant: &str) -> Result<Vec<Alert>, sqlx::Error> {
+/// Open alerts, the newest first.
+async fn alerts(connection: &mut Connection, viewer: &Viewer) -> Result<Vec<Alert>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT n, time, rollout, kind, text, detail FROM alerts WHERE tenant = $1 AND acknowledged IS NULL
          ORDER BY n DESC LIMIT 50",
     )
-    .bind(tenant)
+    .bind(&viewer.tenant)
     .fetch_all(connection)
     .await?;
+    let may = role(viewer) >= Role::Operator;
     rows.iter()
         .map(|row| {
             let (n, rollout): (i64, String) = (row.try_get("n")?, row.try_get("rollout")?);
-            let (kind, detail): (String, String) = (row.try_get("kind")?, row.try_get("detail")?);
-            let detail: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
-            Ok(alert(n, row.try_get("time")?, rollout, &kind, row.try_get("text")?, &detail))
+            let (kind, text): (String, String) = (row.try_get("kind")?, row.try_get("text")?);
+            let detail: String = row.try_get("detail")?;
+            let detail: Detail = serde_json::from_str(&detail).unwrap_or_default();
+            Ok(Alert { may_acknowledge: may, ..alert(n, row.try_get("time")?, rollout, &kind, text, detail) })
         })
         .collect()
 }
 
-fn alert(n: i64, time: i64, rollout: String, kind: &str, title: String, detail: &serde_json::Value) -> Alert {
-    let text = |name: &str| detail.get(name).and_then(serde_json::Value::as_str);
-    let next = text("next").or_else(|| detail.pointer("/playbook/next").and_then(serde_json::Value::as_str));
-    let step = next.and_then(|next| PLAYBOOK.iter().position(|step| next.starts_with(step)));
-    let tone = if kind.eq_ignore_ascii_case("rollback") { Tone::Bad } else { Tone::Watch };
+/// What the page reads of an alert.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Detail {
+    model: String,
+    decision: Option<Decision>,
+    playbook: Playbook,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Playbook {
+    next: String,
+    r#do: String,
+}
+
+fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: Detail) -> Alert {
+    let (tone, what) = match kind {
+        "rollback" => (Tone::Bad, "rolled back"),
+        "pause" => (Tone::Watch, "paused"),
+        "approval" => (Tone::Watch, "waits for approval"),
+        "completed" => (Tone::Good, "completed"),
+        "advance" => (Tone::Good, "went on"),
+        _ => (Tone::Watch, ""),
+    };
+    let title = match &detail.decision {
+        Some(decision) if !what.is_empty() => format!("{} ({rollout}) {what}: {}", detail.model, decision.reason),
+        _ => text,
+    };
     Alert {
         id: n.to_string(),
         tone,
         time,
         title,
-        link: (!rollout.is_empty()).then(|| format!("/rollouts/{}", crate::dashboard::page::escape(&rollout))),
-        numbers: Vec::new(),
-        step,
-        next: next.unwrap_or("look at what it is about, and acknowledge it").to_owned(),
+        link: (!rollout.is_empty()).then(|| format!("/rollouts/{}", escape(&rollout))),
+        numbers: detail.decision.as_ref().map(judgement::numbers).unwrap_or_default(),
+        step: PLAYBOOK.iter().position(|step| *step == detail.playbook.next),
+        next: if detail.playbook.r#do.is_empty() {
+            "look at it, and acknowledge it".to_owned()
+        } else {
+            detail.playbook.r#do
+        },
+        may_acknowledge: false,
     }
 }
 
@@ -192,7 +229,7 @@ pub(in crate::dashboard) async fn health(
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
-        alerts: alerts(connection, &viewer.tenant).await?,
+        alerts: alerts(connection, viewer).await?,
         rollouts,
         versions_over_time: versions_over_time(&hours, &versions, &models, this - SHOWN, this),
         rates_over_time: rates_over_time(&hours, this - SHOWN, this),
@@ -237,9 +274,10 @@ mod tests {
 
     #[test]
     fn alerts_say_what_comes_next() {
-        let detail = serde_json::json!({"next": "capture: ask 20 devices for inputs"});
-        let alert = alert(3, 5, "r 1".to_owned(), "rollback", "m was rolled back".to_owned(), &detail);
-        assert_eq!((alert.tone, alert.step), (Tone::Bad, Some(1)));
+        let detail = r#"{"model":"m","playbook":{"next":"capture","do":"capture inputs"}}"#;
+        let detail = serde_json::from_str(detail).expect("a detail");
+        let alert = alert(3, 5, "r 1".to_owned(), "rollback", "m was rolled back".to_owned(), detail);
+        assert_eq!((alert.tone, alert.step, alert.next.as_str()), (Tone::Bad, Some(1), "capture inputs"));
         assert_eq!(alert.link.as_deref(), Some("/rollouts/r%201"));
     }
 }

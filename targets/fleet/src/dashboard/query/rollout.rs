@@ -83,7 +83,9 @@ async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Resu
             format!("{name}, {whom}")
         }),
         verdict: last.as_ref().map(verdict_badge),
-        reason: last.as_ref().map_or_else(String::new, |v| v.reason.clone()),
+        reason: last
+            .as_ref()
+            .map_or_else(String::new, |v| numbers(v).1.map_or_else(|| v.reason.clone(), |d| d.reason.to_string())),
         updated: Rate::new(sum(&|way| way.runs), told),
         reverted: sum(&|way| way.reverted),
         changed: last.map_or(of.created, |v| v.time).max(of.entered),
@@ -120,6 +122,22 @@ fn numbers(verdict: &Verdict) -> (Vec<(String, String)>, Option<Decision>) {
     (decision.as_ref().map(judgement::numbers).unwrap_or_default(), decision)
 }
 
+/// The strategy that was asked for, in words.
+fn strategy(request: &str) -> String {
+    let request: serde_json::Value = serde_json::from_str(request).unwrap_or_default();
+    let wanted = request.get("strategy");
+    let number = |name: &str| wanted.and_then(|w| w.get(name)).and_then(serde_json::Value::as_f64).map(figure::number);
+    let percent = || number("percent").unwrap_or_default();
+    match wanted.and_then(|w| w.get("kind")).and_then(serde_json::Value::as_str) {
+        Some("canary") => "canary".to_owned(),
+        Some("ring") => format!("ring by ring, to ring {}", number("rings").unwrap_or_default()),
+        Some("few") => format!("one by one, to ring {}", number("rings").unwrap_or_default()),
+        Some("variants") => format!("variants on {} %", percent()),
+        Some("hold_back") => format!("all but {} %", percent()),
+        _ => "stages of its own".to_owned(),
+    }
+}
+
 /// Verdicts, newest first, as lines: those that only say that it waits are one line for as long as it does.
 fn verdict_lines(list: &[Verdict], phase: Phase) -> Vec<VerdictLine> {
     let mut lines: Vec<VerdictLine> = Vec::new();
@@ -131,12 +149,13 @@ fn verdict_lines(list: &[Verdict], phase: Phase) -> Vec<VerdictLine> {
             continue;
         }
         let (numbers, decision) = numbers(verdict);
+        let reason = decision.as_ref().map_or_else(|| verdict.reason.clone(), |d| d.reason.to_string());
         lines.push(VerdictLine {
             n: verdict.n,
             time: verdict.time,
             stage: verdict.stage as u32 + 1,
             verdict: verdict_badge(verdict),
-            reason: verdict.reason.clone(),
+            reason,
             numbers,
             next: decision.filter(|_| i == 0).map(|d| judgement::next(&d, phase)),
             repeated: 1,
@@ -252,15 +271,13 @@ pub(in crate::dashboard) async fn one(
     // Those who have it, those they are compared with, the rest.
     ways.sort_by_key(|way| (way.arm == REST, way.arm == CONTROL, way.arm));
     let runs = unsigned(ways.iter().map(|way| way.runs).sum());
-    let strategy: Option<dunlin_rollout::Strategy> = serde_json::from_str::<serde_json::Value>(&of.request)
-        .ok()
-        .and_then(|request| serde_json::from_value(request.get("strategy")?.clone()).ok());
+    let strategy = strategy(&of.request);
     Ok(RolloutPage {
         id: of.id.clone(),
         stage: rollout.stage(),
         base: of.base.as_ref().map(|base| models.of(&of.name, base)),
         phase: judgement::phase(rollout.phase()),
-        strategy: strategy.as_ref().map_or_else(|| "stages of its own".to_owned(), judgement::strategy),
+        strategy,
         attempt: rollout.attempt(),
         started_by: started.then(|| of.started_by.clone()).filter(|who| !who.is_empty()),
         stages: judgement::stages(rollout, Some(&decision)),

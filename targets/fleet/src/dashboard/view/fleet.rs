@@ -3,8 +3,7 @@
 use askama::Template;
 
 use super::{Badge, Chart, Frame, Model, Rate, Section, Tone};
-use crate::dashboard::markup::Html;
-use crate::dashboard::{figure, markup, picture};
+use crate::dashboard::{figure, markup};
 
 /// The first page.
 #[derive(Template)]
@@ -80,6 +79,8 @@ pub(crate) struct Alert {
     pub(crate) step: Option<usize>,
     /// What to do next, in a sentence.
     pub(crate) next: String,
+    /// Whether this viewer may say that they look after it.
+    pub(crate) may_acknowledge: bool,
 }
 
 /// The steps from a fault to its repair, in their order.
@@ -150,9 +151,5 @@ pub(crate) struct VersionLine {
 impl HealthPage {
     pub(crate) fn share(&self, line: &VersionLine) -> String {
         Rate::new(line.devices, self.devices.all).percent()
-    }
-
-    pub(crate) fn version_shares(&self) -> Html {
-        picture::shares(&self.versions.iter().map(|v| v.devices).collect::<Vec<_>>())
     }
 }

@@ -21,8 +21,6 @@ pub(crate) struct FlagDocument {
     pub(crate) version: u64,
     pub(crate) published: i64,
     pub(crate) expires: Option<i64>,
-    /// Devices that have it, of all.
-    pub(crate) reached: Option<super::Rate>,
 }
 
 /// A flag.

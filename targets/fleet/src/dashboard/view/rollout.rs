@@ -32,13 +32,6 @@ pub(crate) struct RolloutPage {
     pub(crate) approvals: Vec<Approval>,
 }
 
-impl RolloutPage {
-    /// Margins and intervals are of no use to somebody who has to act now; guardrails that crossed are.
-    pub(crate) fn crossed(&self) -> usize {
-        self.guardrails.iter().filter(|g| g.is_crossed()).count()
-    }
-}
-
 /// A number for either arm.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arms {
