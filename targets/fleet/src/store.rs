@@ -14,8 +14,8 @@ pub(crate) mod tokens;
 
 use std::time::Duration;
 
-use sqlx::any::{AnyConnection, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Executor as _, Transaction};
+use sqlx::any::AnyPoolOptions;
+use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Transaction};
 
 /// What keeps the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,8 @@ impl Store {
             .bind(fresh)
             .execute(&mut *tx)
             .await?;
-        let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&mut *tx).await?;
+        let value =
+            sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         Ok(value)
     }
