@@ -107,9 +107,10 @@ impl Principal {
         })?;
         let mut connection = app.store.read().await?;
         let found = store::tokens::find(&mut connection, &token_hash(secret)).await?;
-        let (tenant, token) =
-            found.ok_or_else(|| ApiError::unauthorized("the token is not known or was revoked", "ask for a new one"))?;
-        let tenant = store::tenants::get(&mut connection, &tenant).await?.ok_or_else(|| ApiError::missing("tenant", ""))?;
+        let (tenant, token) = found
+            .ok_or_else(|| ApiError::unauthorized("the token is not known or was revoked", "ask for a new one"))?;
+        let tenant =
+            store::tenants::get(&mut connection, &tenant).await?.ok_or_else(|| ApiError::missing("tenant", ""))?;
         Ok(Self { tenant, name: token.name, role: token.role })
     }
 }
@@ -162,6 +163,27 @@ impl Seal {
     }
 }
 
+/// Whether the connection has a certificate for the device that the request says it is from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Certified(bool);
+
+impl FromRequestParts<App> for Certified {
+    type Rejection = std::convert::Infallible;
+
+    #[cfg(feature = "tls")]
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
+        use axum::extract::ConnectInfo;
+        let peer = parts.extensions.get::<ConnectInfo<crate::tls::Peer>>();
+        let id = parts.headers.get(wire::DEVICE).and_then(|v| v.to_str().ok());
+        Ok(Self(peer.zip(id).is_some_and(|(peer, id)| peer.0.is(id))))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn from_request_parts(_: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
+        Ok(Self(false))
+    }
+}
+
 /// Seconds that a device's clock may be off.
 const SKEW: u64 = 300;
 /// Seconds that a nonce of the server's is good for.
@@ -175,17 +197,21 @@ pub(crate) async fn device(
     method: &str,
     path: &str,
     body: &[u8],
+    certified: Certified,
 ) -> ApiResult<(Device, u64)> {
     let header = |name: &'static str| {
         headers.get(name).and_then(|v| v.to_str().ok()).ok_or_else(|| {
             ApiError::unauthorized(format!("no header {name}"), "sign requests as `targets/fleet/README.md` says")
         })
     };
-    let (id, nonce, signature) = (header(wire::DEVICE)?, header(wire::NONCE)?, header(wire::SIGNATURE)?);
+    let (id, nonce) = (header(wire::DEVICE)?, header(wire::NONCE)?);
     let stranger = || ApiError::unauthorized("this device is not known here", "enrol it");
     let device = store::devices::by_id(&mut *app.store.read().await?, id).await?.ok_or_else(stranger)?;
     let micros = fresh(app, id, nonce)?;
-    if !signed_by(&device.key, &wire::message(method, path, nonce, body), signature) {
+    if certified.0 {
+        return Ok((device, micros));
+    }
+    if !signed_by(&device.key, &wire::message(method, path, nonce, body), header(wire::SIGNATURE)?) {
         return Err(ApiError::unauthorized(
             "the signature is not the device's",
             "sign domain, method, path, nonce and the body's SHA-256 with the key that was enrolled",

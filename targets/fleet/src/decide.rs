@@ -3,9 +3,7 @@
 //! Any replica may decide. Numbers, verdict, alert and audit entry are one transaction, which counts only if nobody has
 //! written the rollout since it was read; so two that decide at once decide once.
 
-use dunlin_rollout::{
-    Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Side, Verdict,
-};
+use dunlin_rollout::{Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Side, Verdict};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
@@ -187,8 +185,12 @@ async fn close(tx: &mut crate::store::Connection, stored: &mut Stored, day: i64)
 /// What to do next, for whoever gets the alert.
 fn playbook(phase: Phase) -> (&'static str, &'static str) {
     match phase {
-        Phase::RolledBack => ("capture", "capture inputs on affected devices, label them, retrain, try in the shadow, canary"),
-        Phase::Paused => ("look", "look at the reason; then resume, or abort and capture, label, retrain, shadow, canary"),
+        Phase::RolledBack => {
+            ("capture", "capture inputs on affected devices, label them, retrain, try in the shadow, canary")
+        }
+        Phase::Paused => {
+            ("look", "look at the reason; then resume, or abort and capture, label, retrain, shadow, canary")
+        }
         Phase::Awaiting => ("approve", "somebody else than who started it looks at the numbers and approves or aborts"),
         Phase::Running => ("watch", "the next stage has begun"),
         Phase::Completed => ("keep", "the candidate is the new base; publish the next against it"),
@@ -295,7 +297,8 @@ pub(crate) async fn act(
         if (stored.rollout.phase(), stored.rollout.stage()) != before {
             moved(&mut tx, &mut stored, before, now).await?;
         }
-        let detail = json!({ "stage": before.1, "phase": format!("{:?}", stored.rollout.phase()), "action": detail(action) });
+        let detail =
+            json!({ "stage": before.1, "phase": format!("{:?}", stored.rollout.phase()), "action": detail(action) });
         audit::append(&mut tx, tenant, now, &who.name, action.name(), id, &detail).await?;
         if rollouts::update(&mut tx, &stored).await? {
             tx.commit().await?;

@@ -166,8 +166,7 @@ mod tests {
     fn flags_are_no_rollout_of_any_model() {
         let folder = tempfile::tempdir().expect("folder");
         let documents = Documents::new(folder.path().into());
-        let payload =
-            dunlin_rollout::flag::Document { sequence: 1, ..Default::default() }.encode().expect("a payload");
+        let payload = dunlin_rollout::flag::Document { sequence: 1, ..Default::default() }.encode().expect("a payload");
         let bytes = documents.flags("t", &payload).expect("signed");
         let document = Document::read(&bytes, Role::Rollout).expect("document");
         assert_eq!(document.decode::<(&str, &[u8])>().expect("flags"), (wire::FLAGS, &payload[..]));

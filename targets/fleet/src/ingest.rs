@@ -116,13 +116,7 @@ async fn commit(app: &Inner, jobs: &mut [Job]) -> Result<Vec<Taken>, sqlx::Error
     Ok(taken)
 }
 
-async fn one(
-    app: &Inner,
-    tx: &mut Connection,
-    job: &Job,
-    live: &[Stored],
-    now: i64,
-) -> Result<Taken, sqlx::Error> {
+async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: i64) -> Result<Taken, sqlx::Error> {
     let (device, poll) = (&job.device, &job.poll);
     let running = poll.running.map(|d| hex(&d));
     let phase = PHASES.get(usize::from(poll.phase)).map_or_else(|| "?".to_owned(), |p| format!("{p:?}"));

@@ -172,7 +172,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
                 Kind::Approver => Role::Approver,
                 Kind::Admin => Role::Admin,
             };
-            println!("{}", Server::make_token(&store, &tenant, &name, role, &SystemClock).await.map_err(|e| e.to_string())?);
+            println!(
+                "{}",
+                Server::make_token(&store, &tenant, &name, role, &SystemClock).await.map_err(|e| e.to_string())?
+            );
             ExitCode::SUCCESS
         }
         Command::Backup { to } => {
@@ -207,7 +210,11 @@ async fn run_server(mut config: Config, serve: Serve, data: &std::path::Path) ->
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if serve.log_json { log.json().init() } else { log.init() }
+    if serve.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
     prepare(data)?;
     config.listen = serve.listen;
     config.max_artifact = serve.max_artifact;

@@ -69,7 +69,8 @@ impl Metrics {
             let _ = writeln!(out, "# HELP dunlin_fleet_{name}_total {help}.\n# TYPE dunlin_fleet_{name}_total counter");
             let _ = writeln!(out, "dunlin_fleet_{name}_total {}", get(counter));
         }
-        let _ = writeln!(out, "# HELP dunlin_fleet_responses_total Answers.\n# TYPE dunlin_fleet_responses_total counter");
+        let _ =
+            writeln!(out, "# HELP dunlin_fleet_responses_total Answers.\n# TYPE dunlin_fleet_responses_total counter");
         for (class, counter) in self.statuses.iter().enumerate().skip(1) {
             let _ = writeln!(out, "dunlin_fleet_responses_total{{class=\"{class}xx\"}} {}", get(counter));
         }

@@ -127,8 +127,7 @@ impl Server {
         let (ingest, queues) = Ingest::new(workers);
         let workers = queues.into_iter().map(|queue| tokio::spawn(ingest::work(inner.clone(), queue))).collect();
         let app = App { inner, ingest };
-        let listener =
-            TcpListener::bind(config.listen).await.map_err(|e| StartError::Listen(config.listen, e))?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|e| StartError::Listen(config.listen, e))?;
         let address = listener.local_addr().map_err(|e| StartError::Listen(config.listen, e))?;
         let router = api::router(app.clone());
         let mut stopped = app.stopping.subscribe();
@@ -240,13 +239,7 @@ fn plain(listener: TcpListener, router: Router, until: impl Future<Output = ()> 
 ///
 /// # Errors
 /// When the tenant is missing or has a token of that name.
-pub(crate) async fn token(
-    store: &Store,
-    tenant: &str,
-    name: &str,
-    role: Role,
-    now: i64,
-) -> Result<String, StartError> {
+pub(crate) async fn token(store: &Store, tenant: &str, name: &str, role: Role, now: i64) -> Result<String, StartError> {
     let wrong = StartError::Configuration;
     let (secret, hash) = auth::fresh_token().map_err(|e| wrong(format!("no randomness: {e}")))?;
     let mut tx = store.write().await?;

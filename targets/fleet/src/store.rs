@@ -116,7 +116,8 @@ impl Store {
             .bind(fresh)
             .execute(&mut *tx)
             .await?;
-        let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&mut *tx).await?;
+        let value =
+            sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         Ok(value)
     }

@@ -55,8 +55,7 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
     let head = window.head();
     let counters = window.counters();
     let bit = |bad: bool, g: Guardrail| u8::from(bad) << g as u8;
-    let bad = bit(counters.errors() > 0, Guardrail::InferenceError)
-        | bit(misses(window), Guardrail::DeadlineMiss);
+    let bad = bit(counters.errors() > 0, Guardrail::InferenceError) | bit(misses(window), Guardrail::DeadlineMiss);
     let arm = match head.arm {
         Arm::Rest => "rest",
         Arm::Control => "control",

@@ -53,7 +53,10 @@ fn text(what: &str, text: &str, most: usize) -> ApiResult<()> {
     if text.len() <= most && !text.chars().any(char::is_control) {
         return Ok(());
     }
-    Err(ApiError::bad(format!("the {what} is too long or has control characters"), format!("at most {most} bytes of text")))
+    Err(ApiError::bad(
+        format!("the {what} is too long or has control characters"),
+        format!("at most {most} bytes of text"),
+    ))
 }
 
 use auth::device as authenticated;

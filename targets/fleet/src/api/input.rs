@@ -77,7 +77,9 @@ impl Page {
         if self.after.is_empty() {
             return Ok(0);
         }
-        self.after.parse().map_err(|_| ApiError::bad(format!("after={:?} is no number", self.after), "give the last `n`"))
+        self.after
+            .parse()
+            .map_err(|_| ApiError::bad(format!("after={:?} is no number", self.after), "give the last `n`"))
     }
 }
 

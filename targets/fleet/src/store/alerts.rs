@@ -105,10 +105,7 @@ pub(crate) async fn acknowledge(
 }
 
 /// Alerts that no webhook has taken yet, tried fewer times than `most`.
-pub(crate) async fn undelivered(
-    connection: &mut Connection,
-    most: i64,
-) -> Result<Vec<(String, Alert)>, sqlx::Error> {
+pub(crate) async fn undelivered(connection: &mut Connection, most: i64) -> Result<Vec<(String, Alert)>, sqlx::Error> {
     let rows = sqlx::query("SELECT * FROM alerts WHERE delivered = 0 AND attempts < $1 ORDER BY tenant, n LIMIT 100")
         .bind(most)
         .fetch_all(connection)

@@ -140,10 +140,8 @@ pub enum Chain {
 /// When the database does not answer.
 pub async fn verify(store: &Store, tenant: &str) -> Result<Chain, sqlx::Error> {
     let mut connection = store.read().await?;
-    let row = sqlx::query("SELECT audited, head FROM tenants WHERE id = $1")
-        .bind(tenant)
-        .fetch_one(&mut *connection)
-        .await?;
+    let row =
+        sqlx::query("SELECT audited, head FROM tenants WHERE id = $1").bind(tenant).fetch_one(&mut *connection).await?;
     let (entries, expected): (i64, String) = (row.try_get("audited")?, row.try_get("head")?);
     let (mut n, mut head) = (0, String::new());
     loop {

@@ -288,12 +288,8 @@ pub(crate) async fn ways(
     .await?;
     rows.iter()
         .map(|r| {
-            let hops = [
-                r.try_get("assigned")?,
-                r.try_get("downloaded")?,
-                r.try_get("activated")?,
-                r.try_get("reported")?,
-            ];
+            let hops =
+                [r.try_get("assigned")?, r.try_get("downloaded")?, r.try_get("activated")?, r.try_get("reported")?];
             Ok(Way { arm: r.try_get("arm")?, hops, runs: r.try_get("runs")?, reverted: r.try_get("reverted")? })
         })
         .collect()

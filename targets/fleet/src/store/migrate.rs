@@ -31,7 +31,8 @@ pub(super) async fn run(store: &Store) -> Result<(), sqlx::Error> {
     let done: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM migrations").fetch_one(&mut *tx).await?;
     let done = usize::try_from(done).unwrap_or(usize::MAX);
     if done > MIGRATIONS.len() {
-        let text = format!("the database is of version {done}, this server knows {}: run a newer one", MIGRATIONS.len());
+        let text =
+            format!("the database is of version {done}, this server knows {}: run a newer one", MIGRATIONS.len());
         return Err(sqlx::Error::Configuration(text.into()));
     }
     for (version, migration) in (1i64..).zip(MIGRATIONS).skip(done) {

@@ -338,12 +338,7 @@ pub(crate) async fn approve(
 
 /// A sequence above `seen` for a rollout's documents, if the model's documents have come that far; a device that claims
 /// to have seen more than there is pushes nothing.
-pub(crate) async fn renew_sequence(
-    tx: &mut Connection,
-    of: &Stored,
-    seen: u64,
-    now: i64,
-) -> Result<i64, sqlx::Error> {
+pub(crate) async fn renew_sequence(tx: &mut Connection, of: &Stored, seen: u64, now: i64) -> Result<i64, sqlx::Error> {
     let current: Option<i64> = sqlx::query_scalar("SELECT value FROM sequences WHERE tenant = $1 AND name = $2")
         .bind(&of.tenant)
         .bind(&of.name)
@@ -359,14 +354,12 @@ pub(crate) async fn renew_sequence(
     }
     let next = next_sequence(tx, &of.tenant, &of.name).await?;
     // Whoever decides at this moment loses against the version, and tries again.
-    sqlx::query(
-        "UPDATE rollouts SET sequence = $3, signed = $4, version = version + 1 WHERE tenant = $1 AND id = $2",
-    )
-    .bind(&of.tenant)
-    .bind(&of.id)
-    .bind(next)
-    .bind(now)
-    .execute(tx)
-    .await?;
+    sqlx::query("UPDATE rollouts SET sequence = $3, signed = $4, version = version + 1 WHERE tenant = $1 AND id = $2")
+        .bind(&of.tenant)
+        .bind(&of.id)
+        .bind(next)
+        .bind(now)
+        .execute(tx)
+        .await?;
     Ok(next)
 }

@@ -36,10 +36,8 @@ pub(crate) async fn find(connection: &mut Connection, hash: &str) -> Result<Opti
 }
 
 pub(crate) async fn list(connection: &mut Connection, tenant: &str) -> Result<Vec<Token>, sqlx::Error> {
-    let rows = sqlx::query("SELECT * FROM tokens WHERE tenant = $1 ORDER BY name")
-        .bind(tenant)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT * FROM tokens WHERE tenant = $1 ORDER BY name").bind(tenant).fetch_all(connection).await?;
     rows.iter().map(token).collect()
 }
 

@@ -8,6 +8,7 @@ use dunlin_update::trust::{Document, Role, RootKeys};
 use super::{authenticated, postcard, read, text};
 use crate::api::input::Body;
 use crate::artifacts::hash_of;
+use crate::auth::Certified;
 use crate::documents::Terms;
 use crate::error::{ApiError, ApiResult};
 use crate::hex::{hex, unhex_array};
@@ -15,8 +16,8 @@ use crate::ingest::{Job, Taken};
 use crate::server::App;
 use crate::store::devices::Device;
 use crate::store::{flags, packages, tenants, unsigned};
-use crate::wire::{self, Answer, Poll};
 use crate::telemetry;
+use crate::wire::{self, Answer, Poll};
 
 /// Microseconds between a device's polls, when it polls as fast as it may.
 const GAP: u64 = 1_000_000;
@@ -25,8 +26,13 @@ const BURST: u64 = 20 * GAP;
 /// Seconds that an artifact's address is good for. Longer than the slowest link needs.
 const URL_LIFE: u64 = 7 * 86_400;
 
-pub(super) async fn poll(State(app): State<App>, headers: HeaderMap, Body(body): Body) -> ApiResult<Response> {
-    let (device, nonce) = authenticated(&app, &headers, "POST", "/d/v1/poll", &body).await?;
+pub(super) async fn poll(
+    State(app): State<App>,
+    certified: Certified,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> ApiResult<Response> {
+    let (device, nonce) = authenticated(&app, &headers, "POST", "/d/v1/poll", &body, certified).await?;
     let now = app.clock.micros();
     let refused = |seconds| {
         app.metrics.refused.add(1);
@@ -67,7 +73,9 @@ pub(super) async fn poll(State(app): State<App>, headers: HeaderMap, Body(body):
     let stored = flags::get(&mut *app.store.read().await?, &device.tenant).await?;
     answer.flags = stored.filter(|f| unsigned(f.version) > flag_version).map(|f| f.document);
     // The same news again need not be sent again: only what changes is in the tag.
-    let tag = format!("\"{}\"", hex(hash_of(&::postcard::to_allocvec(&(&answer.offer.as_ref().map(|o| (&o.rollout, o.id)), &answer.flags)).unwrap_or_default()).get(..8).unwrap_or_default()));
+    let news = (answer.offer.as_ref().map(|o| (&o.rollout, o.id)), &answer.flags);
+    let news = hash_of(&::postcard::to_allocvec(&news).unwrap_or_default());
+    let tag = format!("\"{}\"", hex(news.get(..8).unwrap_or_default()));
     let matches = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let next = answer.next.to_string();
     let mut response = if matches && answer.acknowledged.is_empty() {
@@ -75,7 +83,11 @@ pub(super) async fn poll(State(app): State<App>, headers: HeaderMap, Body(body):
     } else {
         postcard(&answer)?
     };
-    let values = [(header::ETAG, tag), (header::HeaderName::from_static("x-dunlin-next"), next), (header::HeaderName::from_static(wire::NONCE), answer.nonce)];
+    let values = [
+        (header::ETAG, tag),
+        (header::HeaderName::from_static("x-dunlin-next"), next),
+        (header::HeaderName::from_static(wire::NONCE), answer.nonce),
+    ];
     for (name, value) in values {
         if let Ok(value) = value.parse() {
             response.headers_mut().insert(name, value);
@@ -89,7 +101,9 @@ fn jittered(seconds: u32) -> ApiResult<u32> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(|_| ApiError::unavailable("no randomness"))?;
     let seconds = seconds.max(1);
-    Ok((seconds / 2).saturating_add((u64::from(u32::from_le_bytes(bytes)) * (u64::from(seconds) + 1) >> 32) as u32).max(1))
+    Ok((seconds / 2)
+        .saturating_add((u64::from(u32::from_le_bytes(bytes)) * (u64::from(seconds) + 1) >> 32) as u32)
+        .max(1))
 }
 
 async fn offer(

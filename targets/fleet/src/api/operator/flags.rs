@@ -57,7 +57,8 @@ async fn put(State(app): State<App>, who: Principal, Input(mut wanted): Input<Fl
     let mut tx = app.store.write().await?;
     let before = flags::get(&mut tx, tenant).await?;
     let version = before.as_ref().map_or(0, |f| unsigned(f.version));
-    let text = serde_json::to_string(&wanted).map_err(|_| ApiError::bad("the flags do not encode", "see /openapi.json"))?;
+    let text =
+        serde_json::to_string(&wanted).map_err(|_| ApiError::bad("the flags do not encode", "see /openapi.json"))?;
     if version == wanted.version + 1 && before.is_some_and(|f| f.request == text) {
         // The same request again.
         wanted.version = version;
@@ -69,13 +70,11 @@ async fn put(State(app): State<App>, who: Principal, Input(mut wanted): Input<Fl
             "read them, change them, and put them with that version",
         ));
     }
-    let document =
-        Document { sequence: version + 1, issued: now, ttl: wanted.ttl, flags: wanted.flags.clone() };
-    let payload = document.encode().map_err(|e| ApiError::unacceptable(e.to_string(), "change the flags so that it holds"))?;
-    let signed_document = app
-        .documents
-        .flags(tenant, &payload)
-        .map_err(|e| ApiError::unacceptable(e, "set fewer or smaller flags"))?;
+    let document = Document { sequence: version + 1, issued: now, ttl: wanted.ttl, flags: wanted.flags.clone() };
+    let payload =
+        document.encode().map_err(|e| ApiError::unacceptable(e.to_string(), "change the flags so that it holds"))?;
+    let signed_document =
+        app.documents.flags(tenant, &payload).map_err(|e| ApiError::unacceptable(e, "set fewer or smaller flags"))?;
     let stored = Stored { version: signed(version + 1), request: text, document: signed_document };
     if !flags::put(&mut tx, tenant, &stored, signed(now)).await? {
         return Err(ApiError::conflict("somebody else put flags at this moment", "read them again"));

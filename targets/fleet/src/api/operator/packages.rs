@@ -77,7 +77,10 @@ async fn put(
     let named = digest(&id)?;
     let document = headers.get("x-dunlin-release").and_then(|v| v.to_str().ok()).and_then(unhex);
     let document = document.ok_or_else(|| {
-        ApiError::bad("no release document", "send it in the header x-dunlin-release, hexadecimal; `dunlin sign release` makes it")
+        ApiError::bad(
+            "no release document",
+            "send it in the header x-dunlin-release, hexadecimal; `dunlin sign release` makes it",
+        )
     })?;
     let opened = Opened::open(&body)
         .map_err(|e| ApiError::unacceptable(format!("this is no package: {e}"), "send the bytes of a .dunlin file"))?;
@@ -89,8 +92,9 @@ async fn put(
     }
     let chain = tenants::roots(&mut *app.store.read().await?, &who.tenant.id).await?;
     let root = root_of(&chain).map_err(|e| ApiError::conflict(e, "put the tenant's root with PUT /v1/root"))?;
-    let release = trust::release(&root, &document, &Ed25519)
-        .map_err(|e| ApiError::unacceptable(e.to_string(), "have the release signed by the keys that the root names"))?;
+    let release = trust::release(&root, &document, &Ed25519).map_err(|e| {
+        ApiError::unacceptable(e.to_string(), "have the release signed by the keys that the root names")
+    })?;
     let manifest = opened.manifest();
     let hash = hash_of(&body);
     let agrees = release.digest == named

@@ -219,7 +219,10 @@ impl WantedGate {
             for name in names {
                 let guardrail = Guardrail::from_name(name).ok_or_else(|| {
                     let known: Vec<&str> = Guardrail::ALL.iter().map(|g| g.name()).collect();
-                    ApiError::unacceptable(format!("{name:?} is no guardrail"), format!("there are {}", known.join(", ")))
+                    ApiError::unacceptable(
+                        format!("{name:?} is no guardrail"),
+                        format!("there are {}", known.join(", ")),
+                    )
                 })?;
                 gate.required |= 1 << guardrail as u8;
             }
@@ -238,7 +241,12 @@ impl WantedGate {
 
 impl WantedMargin {
     fn margin(&self) -> ApiResult<Margin> {
-        let known = || ApiError::unacceptable(format!("{:?} is no metric", self.metric), format!("there are {}", METRICS.join(", ")));
+        let known = || {
+            ApiError::unacceptable(
+                format!("{:?} is no metric", self.metric),
+                format!("there are {}", METRICS.join(", ")),
+            )
+        };
         // Said now, rather than by a pause in the first stage.
         let name = Name::new(&self.metric).filter(|_| METRICS.contains(&self.metric.as_str())).ok_or_else(known)?;
         let better = if self.higher_is_better { Better::Higher } else { Better::Lower };

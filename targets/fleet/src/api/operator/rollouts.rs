@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use dunlin_rollout::gate::Design;
 use dunlin_rollout::rollout::Exposure;
 use dunlin_rollout::{Guardrail, Rollout, Salt};
-use dunlin_rollout::gate::Design;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -233,10 +233,12 @@ async fn put(
     if dry.dry_run {
         return Ok(Json(Drafted { id, stored: false, eligible, stages }));
     }
-    let request = serde_json::to_string(&draft).map_err(|_| ApiError::bad("the draft does not encode", "see /openapi.json"))?;
+    let request =
+        serde_json::to_string(&draft).map_err(|_| ApiError::bad("the draft does not encode", "see /openapi.json"))?;
     // The salt is the installation's secret's, so that nobody chooses an identity for a cohort.
     let salt = Salt::new(app.seal.mark(&["salt", tenant, &id]).as_bytes());
-    let rollout = Rollout::new(plan, gate, salt).map_err(|e| ApiError::unacceptable(e.to_string(), "change the gate"))?;
+    let rollout =
+        Rollout::new(plan, gate, salt).map_err(|e| ApiError::unacceptable(e.to_string(), "change the gate"))?;
     let now = signed(app.clock.seconds());
     let stored = Stored {
         tenant: tenant.into(),
@@ -415,7 +417,10 @@ async fn advance(
 ) -> ApiResult<Json<Status>> {
     who.at_least(Role::Approver)?;
     let stage = seen.stage.ok_or_else(|| {
-        ApiError::bad("the stage is missing", "name the stage that is to be left, so that a request sent twice leaves one")
+        ApiError::bad(
+            "the stage is missing",
+            "name the stage that is to be left, so that a request sent twice leaves one",
+        )
     })?;
     act(&app, &who, &id, Action::Advance, Some(stage)).await
 }

@@ -65,7 +65,8 @@ async fn put(
     let created = before.map_or(now, |t| t.created);
     let tenant = Tenant { id: id.clone(), title: wanted.title, created, settings: wanted.settings };
     tenants::put(&mut tx, &tenant).await?;
-    audit::append(&mut tx, "system", now, &who.name, "tenant.put", &id, &json!({ "settings": tenant.settings })).await?;
+    audit::append(&mut tx, "system", now, &who.name, "tenant.put", &id, &json!({ "settings": tenant.settings }))
+        .await?;
     tx.commit().await?;
     Ok(Json(tenant))
 }
@@ -78,7 +79,10 @@ fn sound(settings: &Settings) -> ApiResult<()> {
         && !url.starts_with("https://")
         && !url.starts_with("http://")
     {
-        return Err(ApiError::unacceptable(format!("{url:?} is no webhook"), "give an address with https:// or http://"));
+        return Err(ApiError::unacceptable(
+            format!("{url:?} is no webhook"),
+            "give an address with https:// or http://",
+        ));
     }
     Ok(())
 }
@@ -173,7 +177,8 @@ async fn put_root(State(app): State<App>, who: Principal, body: Bytes) -> ApiRes
         return root(&app, &who).await.map(Json);
     }
     chain.push(body.to_vec());
-    root_of(&chain).map_err(|e| ApiError::unacceptable(e, "sign it by enough root keys of the root in force and its own"))?;
+    root_of(&chain)
+        .map_err(|e| ApiError::unacceptable(e, "sign it by enough root keys of the root in force and its own"))?;
     if !tenants::add_root(&mut tx, &who.tenant.id, keys.version.into(), &body).await? {
         return Err(ApiError::conflict(format!("there is another root {}", keys.version), "read the root in force"));
     }
