@@ -4,3 +4,5 @@
 
 #[cfg(feature = "std")]
 pub mod analysis;
+#[cfg(feature = "std")]
+pub mod export;

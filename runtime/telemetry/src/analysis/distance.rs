@@ -57,7 +57,7 @@ pub struct ChiSquare {
 /// use dunlin_telemetry::analysis::Compared;
 ///
 /// let compared = Compared::new(&[120, 380, 500], &[250, 250, 500])?;
-/// assert!((compared.psi() - 0.1461).abs() < 1e-4);
+/// assert!((compared.psi() - 0.1493).abs() < 1e-4);
 /// # Ok::<(), dunlin_telemetry::analysis::CompareError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
