@@ -45,6 +45,9 @@ fn snapshot() -> Snapshot {
     }
 }
 
+/// Begin, end, attributes and value of a data point.
+type Point = (u64, u64, Vec<(String, String)>, Value);
+
 /// What OpenTelemetry's own classes read.
 fn read_otlp(bytes: &[u8]) -> Snapshot {
     let request = ExportMetricsServiceRequest::decode(bytes).expect("OTLP");
@@ -65,7 +68,7 @@ fn read_otlp(bytes: &[u8]) -> Snapshot {
     };
     let delta = AggregationTemporality::Delta as i32;
     for m in &scope.metrics {
-        let mut points: Vec<(u64, u64, Vec<(String, String)>, Value)> = Vec::new();
+        let mut points: Vec<Point> = Vec::new();
         match m.data.as_ref().expect("data") {
             metric::Data::Gauge(g) => {
                 for p in &g.data_points {
