@@ -5,4 +5,6 @@
 #[cfg(feature = "std")]
 pub mod analysis;
 #[cfg(feature = "std")]
+pub mod calibrate;
+#[cfg(feature = "std")]
 pub mod export;
