@@ -28,6 +28,7 @@ mod fleet;
 mod mean;
 mod random;
 mod verdict;
+mod window;
 
 pub use accuracy::{Accuracy, Calibration};
 pub use covariance::{CovarianceError, Moments, Whitening, shrink};
@@ -37,6 +38,7 @@ pub use fleet::{Baseline, Feature, Fleet, Tally};
 pub use mean::{Hotelling, RandomFeatures, hotelling, hotelling_by_device, mmd2};
 pub use random::Random;
 pub use verdict::{Alarm, Criteria, Level, Statistic, Verdict};
+pub use window::feature_name;
 
 #[cfg(test)]
 mod fixtures;

@@ -1,11 +1,14 @@
 //! What a reference is made of: the numbers that devices compare themselves with, computed from a model's outputs on
 //! data as it should be.
 //!
-//! A [`Calibrator`] takes one [`Observation`] an inference and gives a [`Calibrated`]: the class mix, confidences with
-//! how often they were right, the quantiles of watched values, and a [`Projection`] that whitens embeddings on a device
-//! in int8.
+//! A [`Calibrator`] takes one [`Point`] an inference and gives a [`Calibrated`]: the class mix, confidences with how
+//! often they were right, the quantiles of watched values, and a [`Projection`] that whitens embeddings on a device in
+//! int8. [`Calibrated::draft`] makes a package's drift section of it.
 
-use crate::analysis::{CovarianceError, Moments, Whitening};
+use crate::analysis::{CovarianceError, Moments, Random, Whitening};
+use crate::recorder::{Observation, Values};
+use crate::reference::{Change, Confidence, Draft, EmbeddingDraft, Feature, Port, Statistic};
+use crate::{AXES, BINS, DISTANCES};
 
 /// What is kept of the observations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +34,7 @@ impl Default for Options {
 
 /// One inference on reference data.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Observation<'a> {
+pub struct Point<'a> {
     /// The class that the model gave, if it classifies.
     pub class: Option<usize>,
     /// How sure it was, 0 to 1.
@@ -63,6 +66,15 @@ pub enum CalibrateError {
     SomeLabels,
     /// The embeddings have no usable covariance.
     Embedding(CovarianceError),
+    /// An inference has not the tensor or element that is to be watched.
+    Missing(Port),
+    /// The tensor of the embedding cannot be parted into equal pools.
+    Pool {
+        /// Its elements.
+        elements: usize,
+        /// Elements that were to be added to a value.
+        pool: u32,
+    },
 }
 
 impl std::fmt::Display for CalibrateError {
@@ -75,6 +87,11 @@ impl std::fmt::Display for CalibrateError {
             Self::NotFinite => f.write_str("a watched value or confidence is not a finite number"),
             Self::SomeLabels => f.write_str("some observations have labels and some have not"),
             Self::Embedding(error) => write!(f, "embeddings: {error}"),
+            Self::Missing(Port::Input(i)) => write!(f, "there is no input {i}, or not the element of it"),
+            Self::Missing(Port::Output(i)) => write!(f, "there is no output {i}, or not the element of it"),
+            Self::Pool { elements, pool } => {
+                write!(f, "{elements} elements cannot be parted into pools of {pool} for the embedding")
+            }
         }
     }
 }
@@ -144,7 +161,7 @@ pub struct Quantiles {
 
 impl Quantiles {
     /// At most `bins` bins with as equal counts as the values allow; a bin begins with its lower edge. Values that are
-    /// all the same give one bin.
+    /// all the same give one bin. Values that are binary32 numbers give edges that are.
     #[must_use]
     pub fn new(values: &[f64], bins: usize) -> Self {
         let mut sorted = values.to_vec();
@@ -157,7 +174,9 @@ impl Quantiles {
             let at = b * sorted.len() / bins;
             // A bound between two values, so that it holds for values that differ by rounding.
             let (below, above) = (sorted[at.saturating_sub(1)], sorted[at.min(sorted.len() - 1)]);
-            let bound = if below < above { 0.5 * (below + above) } else { above };
+            // Devices compare in binary32.
+            let middle = f64::from((0.5 * (below + above)) as f32);
+            let bound = if below < middle { middle } else { above };
             if edges.last().is_some_and(|&last| bound > last) && bound < most {
                 edges.push(bound);
             }
@@ -203,6 +222,102 @@ pub struct Calibrated {
     pub distances: Vec<f64>,
 }
 
+/// What devices are to watch of a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spec {
+    /// The output that classifies.
+    pub class_output: Option<u8>,
+    /// How the confidence is found in it.
+    pub confidence_by: Confidence,
+    /// Microseconds that an inference should take at most; 0: any.
+    pub deadline_us: u32,
+    /// The watched values, in the order of [`Point::features`].
+    pub features: Vec<(Port, Statistic)>,
+    /// Whose elements are the embedding, and how many are added to one of its values.
+    pub embedding: Option<(Port, u32)>,
+}
+
+/// Squared distances drawn to find how far chance alone brings the change detector.
+const CHANCE: usize = 200_000;
+
+fn count(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX - 1)
+}
+
+/// The exponent of a positive binary32 number, as devices find bins.
+fn exponent(value: f64) -> i32 {
+    ((value as f32).to_bits() >> 23) as i32 - 127
+}
+
+impl Calibrated {
+    /// The draft of a drift section.
+    ///
+    /// Squared distances are binned so that one in a thousand of the reference lies in the last bin. The change detector
+    /// adds up what a distance is above its mean by more than half a standard deviation (Page, 1954; Hinkley, 1971); its
+    /// threshold is a quarter above the greatest sum among 200,000 distances drawn from the reference in random order.
+    /// A device whose inputs follow each other closely has longer runs than that: the alarm is a hint, not a verdict.
+    #[must_use]
+    pub fn draft(&self, spec: &Spec) -> Draft {
+        let features = self.features.iter().zip(&spec.features).map(|(q, &(port, statistic))| {
+            let mut feature = Feature { port, statistic, bins: 1, edges: [0.0; BINS + 1], counts: [0; BINS] };
+            feature.bins = u8::try_from(q.counts.len().clamp(1, BINS)).unwrap_or(1);
+            feature.edges.iter_mut().zip(&q.edges).for_each(|(to, &from)| *to = from as f32);
+            feature.counts.iter_mut().zip(&q.counts).for_each(|(to, &from)| *to = count(from));
+            feature
+        });
+        let confidence = self.confidence.iter().map(|&(n, right)| (count(n), right.map(count)));
+        let seen = self.confidence.iter().any(|b| b.0 > 0);
+        Draft {
+            n: self.n,
+            deadline_us: spec.deadline_us,
+            class_output: spec.class_output,
+            confidence_by: spec.confidence_by,
+            change: self.change(),
+            classes: if spec.class_output.is_some() { self.class.iter().map(|&n| count(n)).collect() } else { Vec::new() },
+            confidence: if seen && self.confidence.len() == BINS { confidence.collect() } else { Vec::new() },
+            features: features.collect(),
+            embedding: self.projection.as_ref().zip(spec.embedding).map(|(p, (port, pool))| {
+                let last = self.distances.get(self.distances.len().saturating_sub(1) * 999 / 1000);
+                let first = exponent(last.copied().unwrap_or(1.0).max(1e-30)) + 2 - (DISTANCES as i32 - 1);
+                let mut distances = [0u32; DISTANCES];
+                for &d2 in &self.distances {
+                    let bin = if d2 > 0.0 { (exponent(d2) - first + 1).clamp(0, DISTANCES as i32 - 1) } else { 0 };
+                    if let Some(n) = distances.get_mut(bin as usize) {
+                        *n = n.saturating_add(1);
+                    }
+                }
+                let rows = p.rows.iter().zip(&p.scales).zip(&p.offsets).take(AXES);
+                EmbeddingDraft {
+                    port,
+                    pool,
+                    distance_first: i8::try_from(first).unwrap_or(0),
+                    rows: rows.map(|((row, &scale), &offset)| (row.clone(), scale as f32, offset as f32)).collect(),
+                    distances,
+                }
+            }),
+            ..Draft::new()
+        }
+    }
+
+    fn change(&self) -> Change {
+        let n = self.distances.len();
+        if n < 2 {
+            return Change { mean: 0.0, drift: 0.0, threshold: 0.0 };
+        }
+        let mean = self.distances.iter().sum::<f64>() / n as f64;
+        let variance = self.distances.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
+        let drift = 0.5 * variance.sqrt();
+        let mut random = Random::new(n as u64);
+        let (mut sum, mut most) = (0.0f64, 0.0f64);
+        for _ in 0..CHANCE {
+            let d2 = self.distances.get(random.below(n)).copied().unwrap_or(mean);
+            sum = (sum + d2 - mean - drift).max(0.0);
+            most = most.max(sum);
+        }
+        Change { mean: mean as f32, drift: drift as f32, threshold: (1.25 * most) as f32 }
+    }
+}
+
 /// Collects observations.
 #[derive(Clone, Debug)]
 pub struct Calibrator {
@@ -239,7 +354,7 @@ impl Calibrator {
     /// # Errors
     ///
     /// If it does not fit to those before, or holds what is no number; then it is not added.
-    pub fn push(&mut self, observation: &Observation<'_>) -> Result<(), CalibrateError> {
+    pub fn push(&mut self, observation: &Point<'_>) -> Result<(), CalibrateError> {
         let o = observation;
         if self.n == 0 {
             self.features = vec![Vec::new(); o.features.len()];
@@ -274,6 +389,47 @@ impl Calibrator {
             }
         }
         Ok(())
+    }
+
+    /// Adds what `spec` watches of an inference, found in its tensors as devices find it.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing, and as [`push`](Self::push).
+    pub fn observe(&mut self, spec: &Spec, seen: &Observation<'_>, label: Option<usize>) -> Result<(), CalibrateError> {
+        let seen = spec.class_output.map_or(*seen, |output| seen.classified_by(output, spec.confidence_by));
+        let port = |port: Port| match port {
+            Port::Input(i) => seen.inputs.get(usize::from(i)),
+            Port::Output(i) => seen.outputs.get(usize::from(i)),
+        };
+        let mut features = Vec::new();
+        for &(from, statistic) in &spec.features {
+            let value = port(from).and_then(|v| v.statistic(statistic)).ok_or(CalibrateError::Missing(from))?;
+            features.push(f64::from(value));
+        }
+        let mut embedding = Vec::new();
+        if let Some((from, pool)) = spec.embedding {
+            let values = port(from).ok_or(CalibrateError::Missing(from))?;
+            let elements = values.len();
+            let width = elements.checked_div(pool as usize).filter(|w| *w > 0 && w * pool as usize == elements);
+            let width = width.ok_or(CalibrateError::Pool { elements, pool })?;
+            embedding = vec![0.0; width];
+            // As they are stored: the zero point of integers goes into the offsets.
+            let mut add = |stored: &mut dyn Iterator<Item = f64>| {
+                stored.enumerate().for_each(|(i, v)| embedding[i % width] += v);
+            };
+            match *values {
+                Values::F32(v) => add(&mut v.iter().map(|&v| f64::from(v))),
+                Values::I8 { q, .. } => add(&mut q.iter().map(|&q| f64::from(q))),
+            }
+        }
+        self.push(&Point {
+            class: seen.class.map(usize::from),
+            confidence: seen.confidence.map(f64::from),
+            label,
+            embedding: &embedding,
+            features: &features,
+        })
     }
 
     /// Computes everything.

@@ -17,8 +17,10 @@
 pub mod otlp;
 pub mod prometheus;
 pub mod senml;
+mod window;
 
 use serde_json::{Value as Json, json};
+pub use window::Context;
 
 /// Measurements of one window.
 #[derive(Clone, Debug, Default, PartialEq)]

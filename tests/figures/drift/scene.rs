@@ -6,7 +6,7 @@ use dunlin_models::Artifact;
 use dunlin_telemetry::analysis::Random;
 
 /// What changes at the moment of the drift.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shift {
     /// Nothing.
     None,

@@ -19,6 +19,8 @@ pub struct Baseline {
     pub features: Vec<Feature>,
     /// Points that the whitening was made from; 0 without one.
     pub points: u64,
+    /// Axes of whitened points that are in use; sums beyond them are not looked at.
+    pub axes: usize,
 }
 
 /// A watched value's bins.
@@ -153,7 +155,7 @@ impl Fleet {
                 .devices
                 .values()
                 .filter(|t| t.points > 0)
-                .map(|t| (t.points, t.sum.iter().map(|s| s / t.points as f64).collect()))
+                .map(|t| (t.points, t.sum.iter().take(baseline.axes).map(|s| s / t.points as f64).collect()))
                 .collect();
             all.push(Verdict::of_means("embedding", &means, baseline.points, criteria));
         }
@@ -181,6 +183,7 @@ mod tests {
                 Feature { name: "open".into(), edges: Vec::new(), counts: vec![500, 500] },
             ],
             points: 1000,
+            axes: 2,
         }
     }
 

@@ -105,12 +105,14 @@ pub struct Criteria {
     pub bounds: Option<(f64, f64)>,
     /// How intervals are drawn.
     pub bootstrap: Bootstrap,
+    /// Whether to draw intervals also where they decide nothing, as the value is below both bounds.
+    pub always_draw: bool,
 }
 
 impl Default for Criteria {
-    /// 500 inferences, the usual bounds.
+    /// 500 inferences, the usual bounds, an interval with every verdict.
     fn default() -> Self {
-        Self { min_n: 500, bounds: None, bootstrap: Bootstrap::default() }
+        Self { min_n: 500, bounds: None, bootstrap: Bootstrap::default(), always_draw: true }
     }
 }
 
@@ -174,7 +176,7 @@ impl Verdict {
 
     /// Fills in value and interval and decides: the value must reach a bound *and* the interval exclude 0, by devices for
     /// more than a warning.
-    fn decide(mut self, value: f64, interval: Option<Interval>, p: Option<f64>) -> Self {
+    fn decide(mut self, value: f64, draw: bool, interval: impl FnOnce() -> Option<Interval>, p: Option<f64>) -> Self {
         let reached = if value >= self.act {
             Level::Act
         } else if value >= self.warn {
@@ -182,13 +184,14 @@ impl Verdict {
         } else {
             Level::Steady
         };
+        let interval = if draw || reached > Level::Steady { interval() } else { None };
         self.value = Some(value);
         self.interval = interval;
         self.p = p;
         let bound = if reached == Level::Act { self.act } else { self.warn };
         (self.level, self.reason) = match (reached, interval) {
+            (Level::Steady, _) => (Level::Steady, format!("{value:.4} is below {bound}")),
             (_, None) => (Level::NotEnoughData, "no interval could be drawn".to_owned()),
-            (Level::Steady, Some(_)) => (Level::Steady, format!("{value:.4} is below {bound}")),
             (_, Some(i)) if i.low <= 0.0 && i.unit == Unit::Device => (
                 Level::Steady,
                 format!("{value:.4} is not below {bound}, but the devices differ so much that 0 is not excluded"),
@@ -255,11 +258,14 @@ impl Verdict {
         if !value.is_finite() {
             return none("the edges of the bins do not rise".to_owned());
         }
-        let interval = criteria.bootstrap.interval(now, reference, |now, reference| {
-            // A draw may come out empty only where nearly nothing was counted.
-            Compared::new(now, reference).map_or(0.0, |c| raw(&c))
-        });
-        none(String::new()).decide(value, interval, Some(compared.chi_square().p))
+        let interval = || {
+            criteria.bootstrap.interval(now, reference, |now, reference| {
+                // A draw may come out empty only where nearly nothing was counted.
+                Compared::new(now, reference).map_or(0.0, |c| raw(&c))
+            })
+        };
+        let p = compared.chi_square().p;
+        none(String::new()).decide(value, criteria.always_draw, interval, Some(p))
     }
 
     /// Judges the mean of whitened embeddings: for each device the number of its inferences and their mean. `m` is the
@@ -292,19 +298,22 @@ impl Verdict {
         let mean = pooled(&mut kept.iter().copied());
         let noise = k as f64 * (1.0 / n as f64 + 1.0 / m as f64);
         let unit = criteria.bootstrap.unit(kept.len());
-        let interval = criteria.bootstrap.around(square(&mean), unit, |random| {
-            let mut z = match unit {
-                Unit::Device => {
-                    let drawn: Vec<usize> = kept.iter().map(|_| random.below(kept.len())).collect();
-                    pooled(&mut drawn.iter().filter_map(|&i| kept.get(i).copied()))
-                }
-                // Whitened points have a variance of 1.
-                Unit::Inference => mean.iter().map(|v| v + random.normal() / (n as f64).sqrt()).collect(),
-            };
-            z.iter_mut().for_each(|v| *v += random.normal() / (m as f64).sqrt());
-            square(&z)
-        });
-        none(String::new()).decide(square(&mean) - noise, interval, Some(hotelling(&mean, n, m).p))
+        let interval = || {
+            criteria.bootstrap.around(square(&mean), unit, |random| {
+                let mut z = match unit {
+                    Unit::Device => {
+                        let drawn: Vec<usize> = kept.iter().map(|_| random.below(kept.len())).collect();
+                        pooled(&mut drawn.iter().filter_map(|&i| kept.get(i).copied()))
+                    }
+                    // Whitened points have a variance of 1.
+                    Unit::Inference => mean.iter().map(|v| v + random.normal() / (n as f64).sqrt()).collect(),
+                };
+                z.iter_mut().for_each(|v| *v += random.normal() / (m as f64).sqrt());
+                square(&z)
+            })
+        };
+        let p = hotelling(&mean, n, m).p;
+        none(String::new()).decide(square(&mean) - noise, criteria.always_draw, interval, Some(p))
     }
 
     /// Judges the accuracy that the confidences of now make one expect.
@@ -317,9 +326,15 @@ impl Verdict {
         if let Some(reason) = Self::lacking(counts, criteria) {
             return none(reason);
         }
-        let Some(accuracy) = calibration.estimate(now, &criteria.bootstrap) else {
-            return none("the confidences have other bins than the reference".to_owned());
-        };
+        let other_bins = || none("the confidences have other bins than the reference".to_owned());
+        let first = if criteria.always_draw { criteria.bootstrap.resamples } else { 0 };
+        let first = Bootstrap { resamples: first, ..criteria.bootstrap };
+        let Some(mut accuracy) = calibration.estimate(now, &first) else { return other_bins() };
+        let warn = criteria.bounds.unwrap_or(Statistic::AccuracyDrop.bounds()).0;
+        if accuracy.interval.is_none() && accuracy.reference - accuracy.estimate >= warn {
+            let Some(again) = calibration.estimate(now, &criteria.bootstrap) else { return other_bins() };
+            accuracy = again;
+        }
         if accuracy.unsupported > 0.1 {
             let share = 100.0 * accuracy.unsupported;
             return none(format!("{share:.0} % of the inferences have confidences that the reference hardly had"));
@@ -330,7 +345,7 @@ impl Verdict {
             unit: i.unit,
         });
         let drop = accuracy.reference - accuracy.estimate;
-        let mut verdict = none(String::new()).decide(drop, interval, None);
+        let mut verdict = none(String::new()).decide(drop, true, || interval, None);
         verdict.reason = format!(
             "estimated accuracy {:.1} %, {:.1} % in the reference; {}",
             100.0 * accuracy.estimate,
@@ -357,9 +372,9 @@ impl Verdict {
             counts.first().map_or(0.0, |&with| with as f64 / all.max(1) as f64)
         };
         let rise = |now: &[u64], reference: &[u64]| rate(now) - rate(reference);
-        let interval = criteria.bootstrap.interval(now, &reference, rise);
+        let interval = || criteria.bootstrap.interval(now, &reference, rise);
         let p = Compared::new(&total, &reference).ok().map(|c| c.chi_square().p);
-        none(String::new()).decide(rise(&total, &reference), interval, p)
+        none(String::new()).decide(rise(&total, &reference), criteria.always_draw, interval, p)
     }
 
     /// The verdict as a JSON object.

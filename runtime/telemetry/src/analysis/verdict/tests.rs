@@ -49,6 +49,24 @@ fn no_data_is_a_verdict_and_no_pass() {
 }
 
 #[test]
+fn intervals_that_decide_nothing_need_not_be_drawn() {
+    let quick = Criteria { always_draw: false, ..Criteria::default() };
+    let judge = |row: [u64; 4]| {
+        let now = devices((0..10).map(|_| row.to_vec()));
+        let all = Verdict::of_counts("class", Statistic::Psi, &now, &REFERENCE, None, &Criteria::default());
+        let few = Verdict::of_counts("class", Statistic::Psi, &now, &REFERENCE, None, &quick);
+        let accuracy = Calibration::new([(100, 30), (100, 50), (200, 150), (1600, 1580)]);
+        let (a, b) =
+            [&Criteria::default(), &quick].map(|c| Verdict::of_accuracy("accuracy", &now, &accuracy, c)).into();
+        assert_eq!((a.level, a.value, a.reason), (b.level, b.value, b.reason));
+        assert_eq!((all.level, all.value, all.reason.clone()), (few.level, few.value, few.reason.clone()));
+        (few.level, few.interval.is_some(), b.interval.is_some())
+    };
+    assert_eq!(judge([100, 100, 101, 99]), (Level::Steady, false, true));
+    assert_eq!(judge([10, 10, 20, 900]), (Level::Act, true, false));
+}
+
+#[test]
 fn few_devices_give_a_warning_at_most() {
     let one = psi(&devices([vec![2500, 500, 500, 500]]), &REFERENCE);
     assert_eq!((one.level, one.interval.map(|i| i.unit)), (Level::Warn, Some(Unit::Inference)));
