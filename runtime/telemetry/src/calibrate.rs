@@ -252,7 +252,7 @@ fn exponent(value: f64) -> i32 {
 impl Calibrated {
     /// The draft of a drift section.
     ///
-    /// Squared distances are binned so that one in a thousand of the reference lies in the last bin. The change detector
+    /// Squared distances are binned so that at most one in a thousand of the reference lies in the last bin. The change detector
     /// adds up what a distance is above its mean by more than half a standard deviation (Page, 1954; Hinkley, 1971); its
     /// threshold is a quarter above the greatest sum among 200,000 distances drawn from the reference in random order.
     /// A device whose inputs follow each other closely has longer runs than that: the alarm is a hint, not a verdict.

@@ -143,7 +143,7 @@ fn devices_count_the_reference_as_it_was_counted() {
     // Binary32 on the device and binary64 here may part at a bound.
     let apart: u32 = window.distances().iter().zip(&distances).map(|(a, b)| a.abs_diff(*b)).sum();
     assert!(apart <= 4, "{:?} {distances:?}", window.distances());
-    assert!(distances[7] >= 1 && distances[7] <= 3, "one in a thousand is far: {distances:?}");
+    assert!(distances[7] <= 2 && distances[5..].iter().sum::<u32>() > 100, "one in a thousand is far: {distances:?}");
     for axis in 0..6 {
         assert!(window.mean(axis).expect("embeddings").abs() < 0.01, "axis {axis}: {:?}", window.mean(axis));
     }
