@@ -210,7 +210,12 @@ fn agreement(world: &World, peer: &Rows) {
     row(&format!("drift/{}/class-psi-beside-raw", world.name()), Some(apart), "relative difference", Some(0.05), None);
 }
 
-fn report(world: &World, weeks: u64, results: &(BTreeMap<&'static str, u64>, BTreeMap<Shift, Vec<Watch>>), peer: Option<&Rows>) {
+fn report(
+    world: &World,
+    weeks: u64,
+    results: &(BTreeMap<&'static str, u64>, BTreeMap<Shift, Vec<Watch>>),
+    peer: Option<&Rows>,
+) {
     let (alarmed, runs) = results;
     let name = world.name();
     let any = [(ANY, "")];
@@ -219,12 +224,13 @@ fn report(world: &World, weeks: u64, results: &(BTreeMap<&'static str, u64>, BTr
     eprintln!("  {:20}{:>12}{}", "", "none", heading.concat());
     for (statistic, theirs) in STATISTICS.iter().chain(&any) {
         let share = *alarmed.get(statistic).unwrap_or(&0) as f64 / weeks as f64;
-        let weekly = peer.and_then(|p| p.alarms("none", theirs)).map(|runs| {
-            runs.iter().filter(|w| !w.is_empty()).count() as f64 / runs.len().max(1) as f64
-        });
+        let weekly = peer
+            .and_then(|p| p.alarms("none", theirs))
+            .map(|runs| runs.iter().filter(|w| !w.is_empty()).count() as f64 / runs.len().max(1) as f64);
         row(&format!("drift/{name}/none/{statistic}"), Some(share), "weeks with an alarm", Some(0.01), weekly);
         let bracket = |text: Option<String>| text.map(|t| format!(" ({t})")).unwrap_or_default();
-        let mut cells = vec![format!("{:.1} %{}", 100.0 * share, bracket(weekly.map(|w| format!("{:.0} %", 100.0 * w))))];
+        let mut cells =
+            vec![format!("{:.1} %{}", 100.0 * share, bracket(weekly.map(|w| format!("{:.0} %", 100.0 * w))))];
         for shift in Shift::ALL {
             let firsts: Vec<Option<usize>> = runs[&shift].iter().map(|w| w.first(statistic)).collect();
             let ours = median(&firsts);

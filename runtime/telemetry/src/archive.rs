@@ -143,10 +143,16 @@ mod tests {
         let mut bytes = Vec::new();
         append(&mut bytes, &Record { device: "a1", received: 0x0102, report: &[7, 8, 9] }).expect("a record");
         assert_eq!(bytes, *b"DUNLIN\0R\x02a1\x02\x01\0\0\0\0\0\0\x03\0\x07\x08\x09");
-        assert_eq!(append(&mut bytes, &Record { device: "", received: 0, report: &[] }), Err(ArchiveError::Device { at: 24 }));
+        assert_eq!(
+            append(&mut bytes, &Record { device: "", received: 0, report: &[] }),
+            Err(ArchiveError::Device { at: 24 })
+        );
         let long = "x".repeat(65);
         assert!(append(&mut bytes, &Record { device: &long, received: 0, report: &[] }).is_err());
-        assert_eq!(append(&mut bytes, &Record { device: "b", received: 0, report: &[0; 65_536] }), Err(ArchiveError::Long));
+        assert_eq!(
+            append(&mut bytes, &Record { device: "b", received: 0, report: &[0; 65_536] }),
+            Err(ArchiveError::Long)
+        );
         assert_eq!((bytes.len(), records(b"DUNLIN\0").err()), (24, Some(ArchiveError::NotAnArchive)));
     }
 

@@ -273,7 +273,11 @@ impl Calibrated {
             class_output: spec.class_output,
             confidence_by: spec.confidence_by,
             change: self.change(),
-            classes: if spec.class_output.is_some() { self.class.iter().map(|&n| count(n)).collect() } else { Vec::new() },
+            classes: if spec.class_output.is_some() {
+                self.class.iter().map(|&n| count(n)).collect()
+            } else {
+                Vec::new()
+            },
             confidence: if seen && self.confidence.len() == BINS { confidence.collect() } else { Vec::new() },
             features: features.collect(),
             embedding: self.projection.as_ref().zip(spec.embedding).map(|(p, (port, pool))| {
@@ -430,6 +434,12 @@ impl Calibrator {
             embedding: &embedding,
             features: &features,
         })
+    }
+
+    /// The same observations without their embeddings, for those that have no usable covariance.
+    #[must_use]
+    pub fn without_embedding(self) -> Self {
+        Self { moments: None, embeddings: Vec::new(), ..self }
     }
 
     /// Computes everything.

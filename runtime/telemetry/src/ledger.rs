@@ -66,11 +66,7 @@ impl Ledger {
         };
         let ahead = boot.wrapping_sub(latest) & BOOT_MASK;
         // Up to half of the range it is a start that is not known yet, else an earlier one.
-        if ahead <= BOOT_MASK / 2 {
-            latest.saturating_add(ahead)
-        } else {
-            latest.saturating_sub(BOOT_MASK + 1 - ahead)
-        }
+        if ahead <= BOOT_MASK / 2 { latest.saturating_add(ahead) } else { latest.saturating_sub(BOOT_MASK + 1 - ahead) }
     }
 
     /// Numbers that are missing between the first and the last of each start.

@@ -36,20 +36,20 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
-mod bits;
 #[cfg(feature = "std")]
 pub mod aggregate;
 #[cfg(feature = "std")]
 pub mod analysis;
 #[cfg(feature = "std")]
 pub mod archive;
+mod bits;
 #[cfg(feature = "std")]
 pub mod calibrate;
 #[cfg(feature = "std")]
 pub mod export;
+pub mod latency;
 #[cfg(feature = "std")]
 pub mod ledger;
-pub mod latency;
 mod logging;
 pub mod outbox;
 pub mod recorder;

@@ -131,9 +131,7 @@ impl Values<'_> {
             Self::I8 { q, .. } => {
                 let words = q.chunks_exact(4);
                 let rest = words.remainder().iter().fold(start, |h, x| step(h, *x as u8 as u32));
-                words.fold(rest, |h, w| {
-                    step(h, w.iter().fold(0, |word, x| word << 8 | u32::from(x.cast_unsigned())))
-                })
+                words.fold(rest, |h, w| step(h, w.iter().fold(0, |word, x| word << 8 | u32::from(x.cast_unsigned()))))
             }
         }
     }
@@ -316,7 +314,8 @@ fn project(values: &Values<'_>, row: &[u8], len: usize) -> f32 {
             v.chunks_exact(len).map(part).sum()
         }
         Values::I8 { q, .. } => {
-            let part = |q: &[i8]| q.iter().zip(row).map(|(x, r)| i32::from(*x) * i32::from(r.cast_signed())).sum::<i32>();
+            let part =
+                |q: &[i8]| q.iter().zip(row).map(|(x, r)| i32::from(*x) * i32::from(r.cast_signed())).sum::<i32>();
             q.chunks_exact(len).map(part).sum::<i32>() as f32
         }
     }

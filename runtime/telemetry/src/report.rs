@@ -210,7 +210,9 @@ fn unround(code: u32) -> u32 {
     let (exponent, mantissa) = (code >> 3, code & 7);
     match exponent.checked_sub(1) {
         None => mantissa,
-        Some(shift) => (8 | mantissa).checked_shl(shift).filter(|v| v >> shift == 8 | mantissa).unwrap_or(MOST).min(MOST),
+        Some(shift) => {
+            (8 | mantissa).checked_shl(shift).filter(|v| v >> shift == 8 | mantissa).unwrap_or(MOST).min(MOST)
+        }
     }
 }
 
@@ -358,7 +360,9 @@ impl<const C: usize, const F: usize> Window<C, F> {
         if embeddings > 0 {
             let half = 1i64 << (MINI_AXIS - 1);
             for sum in self.axes {
-                let mean = libm::round(sum as f64 * f64::from(MINI_AXIS_ONE / 2) / f64::from(AXIS_ONE / 2) / embeddings as f64);
+                let mean = libm::round(
+                    sum as f64 * f64::from(MINI_AXIS_ONE / 2) / f64::from(AXIS_ONE / 2) / embeddings as f64,
+                );
                 let mean = (mean as i64).clamp(1 - half, half - 1);
                 bits.bits((mean + half) as u32, MINI_AXIS)?;
             }

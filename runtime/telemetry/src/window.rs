@@ -128,8 +128,7 @@ impl Counters {
     /// Inferences that failed, of all kinds.
     #[must_use]
     pub fn errors(&self) -> u32 {
-        let kinds =
-            [Counter::InputErrors, Counter::InferenceErrors, Counter::OutputErrors, Counter::OtherErrors];
+        let kinds = [Counter::InputErrors, Counter::InferenceErrors, Counter::OutputErrors, Counter::OtherErrors];
         kinds.iter().fold(0, |sum: u32, k| sum.saturating_add(self.get(*k)).min(MOST))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod calibrate;
 pub mod compile;
 pub mod dataset;
 pub mod delta;

@@ -6,7 +6,7 @@ use dunlin::kernels::best;
 use dunlin::onnx::Options;
 use dunlin_cli::model::{self, File};
 use dunlin_telemetry::analysis::{Baseline, Feature, Random, Tally};
-use dunlin_telemetry::calibrate::{Calibrated, Calibrator, Point, Options as Calibration};
+use dunlin_telemetry::calibrate::{Calibrated, Calibrator, Options as Calibration, Point};
 
 use crate::scene::{Scene, Shift};
 
@@ -70,7 +70,8 @@ impl World {
     /// Compiles the model, runs it on views of its test data and calibrates.
     pub fn new(name: &str, version: &str, seed: u64) -> Self {
         let scene = Scene::of(name, version);
-        let file = File::from_bytes(name, scene.artifact.onnx, &Options::default()).unwrap_or_else(|e| panic!("{}", e.text));
+        let file =
+            File::from_bytes(name, scene.artifact.onnx, &Options::default()).unwrap_or_else(|e| panic!("{}", e.text));
         let mut random = Random::new(seed);
         let mut pools = HashMap::new();
         let mut reference = Vec::new();
@@ -208,7 +209,12 @@ impl Devices {
         self.mixes = (0..DEVICES)
             .map(|_| {
                 let shares = self.random.dirichlet(&weights).into_iter();
-                shares.scan(0.0, |sum, s| { *sum += s; Some(*sum) }).collect()
+                shares
+                    .scan(0.0, |sum, s| {
+                        *sum += s;
+                        Some(*sum)
+                    })
+                    .collect()
             })
             .collect();
     }
@@ -245,4 +251,3 @@ impl Devices {
         all
     }
 }
-

@@ -92,9 +92,8 @@ impl Rows {
         let folder = std::env::temp_dir().join(format!("dunlin-drift-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
         let path = folder.join("raw.npz");
-        let output = std::fs::write(&path, raw.bytes()).and_then(|()| {
-            Command::new(python).arg("-c").arg(SCRIPT).arg(&path).stderr(Stdio::inherit()).output()
-        });
+        let output = std::fs::write(&path, raw.bytes())
+            .and_then(|()| Command::new(python).arg("-c").arg(SCRIPT).arg(&path).stderr(Stdio::inherit()).output());
         // Left-overs in the temporary folder harm nobody.
         let _ = std::fs::remove_dir_all(&folder);
         let output = output.map_err(|e| e.to_string())?;

@@ -109,12 +109,18 @@ impl Scene {
             Shift::Blur if self.image => {
                 for _ in 0..2 {
                     item = every(&item, &mut |item, r, c| {
-                        (-1..=1).flat_map(|y| (-1..=1).map(move |x| (y, x))).map(|(y, x)| at(item, r + y, c + x)).sum::<f32>() / 9.0
+                        (-1..=1)
+                            .flat_map(|y| (-1..=1).map(move |x| (y, x)))
+                            .map(|(y, x)| at(item, r + y, c + x))
+                            .sum::<f32>()
+                            / 9.0
                     });
                 }
             }
             // Reverberation: each frame runs into those around it.
-            Shift::Blur => item = every(&item, &mut |item, r, c| (-3..=3).map(|y| at(item, r + y, c)).sum::<f32>() / 7.0),
+            Shift::Blur => {
+                item = every(&item, &mut |item, r, c| (-3..=3).map(|y| at(item, r + y, c)).sum::<f32>() / 7.0)
+            }
             Shift::Gain if self.image => item.iter_mut().for_each(|v| *v *= 0.45),
             // The logarithm of a gain is a sum, which a cosine transform leaves in the first coefficient alone.
             Shift::Gain => item.iter_mut().step_by(columns).for_each(|v| *v += 1.0),

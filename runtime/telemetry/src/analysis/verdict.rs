@@ -98,9 +98,12 @@ impl Statistic {
 /// How verdicts are reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Criteria {
-    /// Fewest inferences, now and in the reference, of which anything is said. Below 500 noise alone makes a PSI of
-    /// ten bins exceed 0.1 now and then: in 31 % of the cases at 100.
+    /// Fewest inferences now of which anything is said. Below 500 noise alone makes a PSI of ten bins exceed 0.1 now and
+    /// then: in 31 % of the cases at 100.
     pub min_n: u64,
+    /// Fewest inferences of the reference. Its noise is the same in every window, so it is taken off well, and fewer
+    /// will do.
+    pub min_m: u64,
     /// Bounds in the place of [`Statistic::bounds`].
     pub bounds: Option<(f64, f64)>,
     /// How intervals are drawn.
@@ -110,9 +113,9 @@ pub struct Criteria {
 }
 
 impl Default for Criteria {
-    /// 500 inferences, the usual bounds, an interval with every verdict.
+    /// 500 inferences against 200, the usual bounds, an interval with every verdict.
     fn default() -> Self {
-        Self { min_n: 500, bounds: None, bootstrap: Bootstrap::default(), always_draw: true }
+        Self { min_n: 500, min_m: 200, bounds: None, bootstrap: Bootstrap::default(), always_draw: true }
     }
 }
 
@@ -171,7 +174,7 @@ impl Verdict {
         if n < criteria.min_n {
             return Some(format!("{n} inferences, and {} are needed", criteria.min_n));
         }
-        (m < criteria.min_n).then(|| format!("the reference has {m} inferences, and {} are needed", criteria.min_n))
+        (m < criteria.min_m).then(|| format!("the reference has {m} inferences, and {} are needed", criteria.min_m))
     }
 
     /// Fills in value and interval and decides: the value must reach a bound *and* the interval exclude 0, by devices for

@@ -76,13 +76,9 @@ fn observations_are_counted_and_whitened() {
 fn what_does_not_fit_is_refused() {
     assert_eq!(Calibrator::new(Options::default()).finish(), Err(CalibrateError::Nothing));
     let mut calibrator = Calibrator::new(Options::default());
-    let o =
-        Point { class: Some(3), confidence: Some(0.5), label: Some(3), embedding: &[1.0, 2.0], features: &[1.0] };
+    let o = Point { class: Some(3), confidence: Some(0.5), label: Some(3), embedding: &[1.0, 2.0], features: &[1.0] };
     calibrator.push(&o).expect("an observation");
-    assert_eq!(
-        calibrator.push(&Point { features: &[], ..o }),
-        Err(CalibrateError::Features { expected: 1, got: 0 })
-    );
+    assert_eq!(calibrator.push(&Point { features: &[], ..o }), Err(CalibrateError::Features { expected: 1, got: 0 }));
     assert_eq!(calibrator.push(&Point { features: &[f64::NAN], ..o }), Err(CalibrateError::NotFinite));
     assert_eq!(calibrator.push(&Point { confidence: Some(f64::INFINITY), ..o }), Err(CalibrateError::NotFinite));
     let short = calibrator.push(&Point { embedding: &[], ..o });
@@ -102,14 +98,19 @@ fn devices_count_the_reference_as_it_was_counted() {
         class_output: Some(0),
         confidence_by: Confidence::Softmax,
         deadline_us: 900,
-        features: vec![(Port::Input(0), Statistic::Mean), (Port::Input(0), Statistic::Range), (Port::Output(0), Statistic::Element(2))],
+        features: vec![
+            (Port::Input(0), Statistic::Mean),
+            (Port::Input(0), Statistic::Range),
+            (Port::Output(0), Statistic::Element(2)),
+        ],
         embedding: Some((Port::Input(0), 2)),
     };
     // An input of int8, two pools of six; an output of floats.
     let seen: Vec<(Vec<i8>, Vec<f32>)> = (0..1500)
         .map(|_| {
             let (a, b) = (random.normal(), random.normal());
-            let input = (0..12).map(|i| (20.0 * a * f64::from(i % 3) + 15.0 * b + 6.0 * random.normal()) as i8).collect();
+            let input =
+                (0..12).map(|i| (20.0 * a * f64::from(i % 3) + 15.0 * b + 6.0 * random.normal()) as i8).collect();
             (input, vec![a as f32, b as f32, (a - b) as f32, 0.2])
         })
         .collect();

@@ -56,16 +56,15 @@ impl Snapshot {
                 other => metric(other.name(), "1", description(other), Value::Counter(n)),
             });
         }
-        let latency = Exponential {
-            scale: SCALE,
-            zero: 0,
-            offset: 0,
-            counts: windows.latency().to_vec(),
-            sum: None,
-        }
-        .trimmed();
+        let latency =
+            Exponential { scale: SCALE, zero: 0, offset: 0, counts: windows.latency().to_vec(), sum: None }.trimmed();
         if latency.count() > 0 {
-            metrics.push(metric("inference.duration", "us", "Time that an inference took", Value::Exponential(latency)));
+            metrics.push(metric(
+                "inference.duration",
+                "us",
+                "Time that an inference took",
+                Value::Exponential(latency),
+            ));
         }
         let confidence = windows.confidence().to_vec();
         if confidence.iter().any(|&c| c > 0) {
@@ -91,7 +90,11 @@ impl Snapshot {
             };
             let kept = list.iter().copied().take(bins).collect();
             let value = Value::Explicit(Explicit { bounds, counts: kept, sum: None });
-            metrics.push(with(metric("feature", "1", "A watched value, by bins of the reference", value), "feature", name));
+            metrics.push(with(
+                metric("feature", "1", "A watched value, by bins of the reference", value),
+                "feature",
+                name,
+            ));
         }
         if let Some(mean) = windows.mean() {
             let first = context.reference.embedding().map_or(0, |e| i32::from(e.distance_first()));

@@ -107,8 +107,11 @@ fn panel(out: &mut String, panel: &Panel, left: f64, top: f64) {
                 "<text x=\"{at:.1}\" y=\"{below:.1}\" text-anchor=\"end\" transform=\"rotate(-35 {at:.1} {below:.1})\">{label}</text>"
             );
         } else {
-            let _ =
-                write!(out, "<text x=\"{middle:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">{}</text>", escape(&bin.label));
+            let _ = write!(
+                out,
+                "<text x=\"{middle:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">{}</text>",
+                escape(&bin.label)
+            );
         }
         out.push_str("</g>\n");
     }

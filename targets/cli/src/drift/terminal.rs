@@ -30,17 +30,22 @@ impl Style {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
         let size = term.size_checked().map(|(_, columns)| usize::from(columns));
-        Self {
-            width: columns.or(size).unwrap_or(WIDTH).clamp(40, 200),
-            colour: term.is_term() && !set("NO_COLOR"),
-        }
+        Self { width: columns.or(size).unwrap_or(WIDTH).clamp(40, 200), colour: term.is_term() && !set("NO_COLOR") }
+    }
+
+    /// Text that stands out.
+    #[must_use]
+    pub fn bold(self, text: &str) -> String {
+        self.paint(text, "1")
     }
 
     fn paint(self, text: &str, code: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn level(self, level: Level, text: &str) -> String {
+    /// Text in the colour of a level.
+    #[must_use]
+    pub fn level(self, level: Level, text: &str) -> String {
         self.paint(
             text,
             match level {
@@ -69,7 +74,7 @@ fn bar(share: f64, mark: f64, width: usize) -> String {
 }
 
 /// Words in lines of at most `width` columns, all but the first begun with `indent`.
-fn wrap(text: &str, width: usize, indent: &str) -> String {
+pub(super) fn wrap(text: &str, width: usize, indent: &str) -> String {
     let mut out = String::new();
     let mut column = 0;
     for word in text.split(' ') {
@@ -92,8 +97,8 @@ fn wrap(text: &str, width: usize, indent: &str) -> String {
 #[must_use]
 pub fn histogram(panel: &Panel, style: Style) -> String {
     let mut out = String::new();
-    let title = format!("{}  {} now, {} in the reference", panel.title, grouped(panel.n), grouped(panel.m));
-    let _ = writeln!(out, "{}", style.paint(&title, "1"));
+    let counts = format!("{} now, {} in the reference (│)", grouped(panel.n), grouped(panel.m));
+    let _ = writeln!(out, "{}  {counts}", style.bold(&panel.title));
     let labels = panel.bins.iter().map(|b| b.label.chars().count()).max().unwrap_or(0).min(style.width / 4);
     // Two columns before the label, two after, and the shares: ` 12.3 %  12.3 %`.
     let width = style.width.saturating_sub(labels + 4 + 18).clamp(8, 60);
@@ -155,10 +160,15 @@ mod tests {
     fn panel() -> Panel {
         let bin = |label: &str, now, reference| Bin { label: label.to_owned(), now, reference };
         Panel {
+            subject: "class".into(),
             title: "class".into(),
             n: 1200,
             m: 900,
-            bins: vec![bin("zero", 0.5, 0.25), bin("one", 0.5, 0.75), bin("a long name of a class that is cut", 0.0, 0.0)],
+            bins: vec![
+                bin("zero", 0.5, 0.25),
+                bin("one", 0.5, 0.75),
+                bin("a long name of a class that is cut", 0.0, 0.0),
+            ],
         }
     }
 
