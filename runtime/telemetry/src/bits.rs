@@ -132,9 +132,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_come_back(counts in proptest::collection::vec(prop_oneof![Just(0u32), 0u32..4000, any::<u32>()], 0..70)) {
+        fn counts_come_back(counts in proptest::collection::vec(prop_oneof![Just(0u32), 0u32..4000, 0u32..50_000_000], 0..70)) {
             let sum = total(&counts);
-            prop_assume!(sum < u32::MAX);
             let mut bytes = [0xAA; 400];
             let mut writer = Writer::new(&mut bytes);
             write_counts(&mut writer, &counts, sum).unwrap();

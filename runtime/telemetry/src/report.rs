@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bits::{Reader, Writer, read_counts, total, write_counts};
 use crate::latency::BUCKETS;
-use crate::window::{AXIS_ONE, Arm, Counter, Head, MOST, Window};
+use crate::window::{AXIS_ONE, Arm, Counter, Counters, Head, MOST, Window};
 use crate::{AXES, BINS, DISTANCES};
 
 /// How much a report says.
@@ -26,7 +26,7 @@ pub const FULL_MOST: usize = 512;
 
 const HEARTBEAT: &str = "heartbeat 1: model flags seq span seconds/6 inferences errors deadline_misses bad_inputs";
 const MINI: &str = "mini 1: model flags seq span seconds classes inferences sums/8 latency/3 confidence/4 classes/4 \
-                    distances/3 axes/7";
+                    distances/3 axes/6";
 const FULL: &str = "full 1: model flags boot seq seconds classes features latency_first span counters latency \
                     confidence classes distances features axes";
 
@@ -216,13 +216,13 @@ fn unround(code: u32) -> u32 {
     }
 }
 
-/// Seconds to one part in eight, in six bits: 2^(code/2.5), and 0.
+/// Seconds to one part in eight, in six bits: the cube roots of powers of two, and 0.
 fn round_seconds(seconds: u32) -> u32 {
-    if seconds == 0 { 0 } else { (1.0 + 2.5 * libm::log2f(seconds as f32) + 0.5).min(63.0) as u32 }
+    if seconds == 0 { 0 } else { (1.5 + 3.0 * libm::log2f(seconds as f32)).min(63.0) as u32 }
 }
 
 fn unround_seconds(code: u32) -> u32 {
-    code.checked_sub(1).map_or(0, |c| libm::roundf(libm::exp2f(c as f32 / 2.5)) as u32)
+    code.checked_sub(1).map_or(0, |c| libm::roundf(libm::exp2f(c as f32 / 3.0)) as u32)
 }
 
 /// The logarithm of a count among codes of so many bits: 0 for none, 1 for one, the greatest for all of `n`.
@@ -266,9 +266,9 @@ const SUMS: usize = 13;
 const MINI_LATENCY: u32 = 3;
 const MINI_BINS: u32 = 4;
 const MINI_DISTANCES: u32 = 3;
-const MINI_AXIS: u32 = 7;
+const MINI_AXIS: u32 = 6;
 /// Parts of a standard deviation in a mini report.
-const MINI_AXIS_ONE: i32 = 32;
+const MINI_AXIS_ONE: i32 = 16;
 
 impl<const C: usize, const F: usize> Window<C, F> {
     /// Writes a report and says how long it is.
@@ -338,9 +338,11 @@ impl<const C: usize, const F: usize> Window<C, F> {
         };
         let at = postcard::to_slice(&head, into).ok()?.len();
         let mut bits = Writer::new(into.get_mut(at..)?);
-        let n = self.counters.inferences();
+        // As the reader sees it, who has the errors rounded.
+        let all = self.counters.inferences();
+        let usual = Usual { all, good: all.saturating_sub(unround(round(self.counters.errors()))) };
         bits.golomb(self.head.span.saturating_sub(1), 0)?;
-        bits.golomb(n, INFERENCES)?;
+        bits.golomb(all, INFERENCES)?;
         for sum in self.sums() {
             bits.bits(u32::from(sum > 0), 1)?;
             if sum > 0 {
@@ -348,21 +350,20 @@ impl<const C: usize, const F: usize> Window<C, F> {
             }
         }
         let (first, live) = live(&self.latency);
-        codes(&mut bits, n, live, MINI_LATENCY, |bits| {
+        codes(&mut bits, usual, live, MINI_LATENCY, |bits| {
             bits.bits(u32::from(self.latency_first), 7)?;
             bits.bits(first as u32, 7)?;
             bits.bits(live.len() as u32, 7)
         })?;
-        codes(&mut bits, n, &self.confidence, MINI_BINS, |_| Some(()))?;
-        codes(&mut bits, n, self.classes(), MINI_BINS, |_| Some(()))?;
-        codes(&mut bits, n, &self.distances, MINI_DISTANCES, |_| Some(()))?;
+        codes(&mut bits, usual, &self.confidence, MINI_BINS, |_| Some(()))?;
+        codes(&mut bits, usual, self.classes(), MINI_BINS, |_| Some(()))?;
+        codes(&mut bits, usual, &self.distances, MINI_DISTANCES, |_| Some(()))?;
         let embeddings = i64::from(self.embeddings());
         if embeddings > 0 {
             let half = 1i64 << (MINI_AXIS - 1);
             for sum in self.axes {
-                let mean = libm::round(
-                    sum as f64 * f64::from(MINI_AXIS_ONE / 2) / f64::from(AXIS_ONE / 2) / embeddings as f64,
-                );
+                let part = f64::from(MINI_AXIS_ONE) / f64::from(AXIS_ONE);
+                let mean = libm::round(sum as f64 * part / embeddings as f64);
                 let mean = (mean as i64).clamp(1 - half, half - 1);
                 bits.bits((mean + half) as u32, MINI_AXIS)?;
             }
@@ -392,16 +393,16 @@ impl<const C: usize, const F: usize> Window<C, F> {
                 bits.golomb(value - 1, order(counter))?;
             }
         }
-        let n = self.counters.inferences();
+        let usual = Usual::of(&self.counters);
         let (first, live) = live(&self.latency);
-        if write_total(&mut bits, total(live), n)? > 0 {
+        if usual.write(&mut bits, total(live))? > 0 {
             bits.bits(first as u32, 7)?;
             bits.bits(live.len() as u32, 7)?;
             write_counts(&mut bits, live, total(live))?;
         }
         let lists = [&self.confidence[..], self.classes(), &self.distances];
         for counts in lists.into_iter().chain(self.features().iter().map(|f| &f[..])) {
-            let sum = write_total(&mut bits, total(counts), n)?;
+            let sum = usual.write(&mut bits, total(counts))?;
             write_counts(&mut bits, counts, sum)?;
         }
         if self.embeddings() > 0 {
@@ -424,28 +425,51 @@ fn live(counts: &[u32]) -> (usize, &[u32]) {
     (first, counts.get(first..end).unwrap_or(&[]))
 }
 
-/// A sum that usually is the number of inferences: one bit then.
-fn write_total(bits: &mut Writer<'_>, sum: u32, n: u32) -> Option<u32> {
-    bits.bits(u32::from(sum != n), 1)?;
-    if sum != n {
-        bits.golomb(sum, TOTAL)?;
-    }
-    Some(sum)
+/// What the sum of a histogram usually is: all inferences, or all that did not fail. One or two bits then.
+#[derive(Clone, Copy)]
+struct Usual {
+    all: u32,
+    good: u32,
 }
 
-fn read_total(bits: &mut Reader<'_>, n: u32) -> Option<u32> {
-    if bits.bits(1)? == 0 { Some(n) } else { bits.golomb(TOTAL).filter(|sum| *sum != n && *sum <= MOST) }
+impl Usual {
+    fn of(counters: &Counters) -> Self {
+        let all = counters.inferences();
+        Self { all, good: all.saturating_sub(counters.errors()) }
+    }
+
+    fn write(self, bits: &mut Writer<'_>, sum: u32) -> Option<u32> {
+        match sum {
+            _ if sum == self.all => bits.bits(0, 1)?,
+            _ if sum == self.good => bits.bits(0b10, 2)?,
+            _ => {
+                bits.bits(0b11, 2)?;
+                bits.golomb(sum, TOTAL)?;
+            }
+        }
+        Some(sum)
+    }
+
+    fn read(self, bits: &mut Reader<'_>) -> Option<u32> {
+        if bits.bits(1)? == 0 {
+            return Some(self.all);
+        }
+        if bits.bits(1)? == 0 {
+            return Some(self.good).filter(|good| *good != self.all);
+        }
+        bits.golomb(TOTAL).filter(|sum| *sum != self.all && *sum != self.good && *sum <= MOST)
+    }
 }
 
 /// Rounded counts after their sum; nothing after a sum of 0.
 fn codes(
     bits: &mut Writer<'_>,
-    n: u32,
+    usual: Usual,
     counts: &[u32],
     width: u32,
     before: impl FnOnce(&mut Writer<'_>) -> Option<()>,
 ) -> Option<()> {
-    let sum = write_total(bits, total(counts), n)?;
+    let sum = usual.write(bits, total(counts))?;
     if sum == 0 {
         return Some(());
     }
@@ -527,8 +551,7 @@ fn mini<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
         into.span = span(&mut bits, into.seq)?;
         let mut window = Window::new(into, crate::latency::FIRST, head.classes, 0);
         window.exact = false;
-        let n = bits.golomb(INFERENCES).filter(|n| *n <= MOST)?;
-        window.counters.set(Counter::Inferences, n);
+        window.counters.set(Counter::Inferences, bits.golomb(INFERENCES).filter(|n| *n <= MOST)?);
         let sums = [
             Counter::OtherErrors,
             Counter::DeadlineMisses,
@@ -549,7 +572,8 @@ fn mini<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
                 window.counters.set(counter, Some(unround(bits.bits(ROUNDED)?)).filter(|n| *n > 0)?);
             }
         }
-        let sum = read_total(&mut bits, n)?;
+        let usual = Usual::of(&window.counters);
+        let sum = usual.read(&mut bits)?;
         if sum > 0 {
             window.latency_first = bits.bits(7)? as u8;
             let (first, len) = (bits.bits(7)? as usize, bits.bits(7)? as usize);
@@ -560,7 +584,7 @@ fn mini<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
         let lists: [(&mut [u32], u32); 3] =
             [(&mut window.confidence, MINI_BINS), (classes, MINI_BINS), (&mut window.distances, MINI_DISTANCES)];
         for (counts, width) in lists {
-            let sum = read_total(&mut bits, n)?;
+            let sum = usual.read(&mut bits)?;
             if sum > 0 {
                 read_codes(&mut bits, sum, counts, width)?;
             }
@@ -598,8 +622,8 @@ fn full<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
         if head.flags != window.flags() {
             return None;
         }
-        let n = window.counters.inferences();
-        let sum = read_total(&mut bits, n)?;
+        let usual = Usual::of(&window.counters);
+        let sum = usual.read(&mut bits)?;
         if sum > 0 {
             let (first, len) = (bits.bits(7)? as usize, bits.bits(7)? as usize);
             let counts = window.latency.get_mut(first..)?.get_mut(..len).filter(|c| !c.is_empty())?;
@@ -612,7 +636,7 @@ fn full<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
         let features = window.features.get_mut(..usize::from(head.features))?;
         let lists: [&mut [u32]; 3] = [&mut window.confidence, classes, &mut window.distances];
         for counts in lists.into_iter().chain(features.iter_mut().map(|f| &mut f[..])) {
-            let sum = read_total(&mut bits, n)?;
+            let sum = usual.read(&mut bits)?;
             if counts.is_empty() && sum > 0 {
                 return None;
             }
