@@ -26,6 +26,7 @@ const RECENT: i64 = 2 * 86_400;
 pub(super) struct Pages {
     app: App,
     seen: Arc<Sensitivity>,
+    drift: query::drift::Lately,
 }
 
 impl From<ApiError> for Trouble {
@@ -41,7 +42,7 @@ impl From<ApiError> for Trouble {
 
 impl Pages {
     pub(super) fn new(app: App) -> Self {
-        Self { app, seen: Arc::default() }
+        Self { app, seen: Arc::default(), drift: query::drift::Lately::default() }
     }
 
     /// Who presses, as the API knows them.
@@ -164,7 +165,7 @@ impl Source for Pages {
     }
 
     async fn drift(&self, viewer: &Viewer, frame: Frame, model: Option<&str>) -> Result<DriftPage, Trouble> {
-        query::drift::drift(&self.app, viewer, frame, model).await
+        query::drift::drift(&self.app, &self.drift, viewer, frame, model).await
     }
 
     async fn devices(&self, viewer: &Viewer, frame: Frame, filter: DeviceFilter) -> Result<DevicesPage, Trouble> {
