@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 /// A place for one test's tables.
 #[derive(Clone, Debug)]
-pub struct Database {
-    pub engine: &'static str,
-    pub url: String,
+pub(crate) struct Database {
+    pub(crate) engine: &'static str,
+    pub(crate) url: String,
 }
 
 /// One of each engine that there is. What is missing is said.
-pub fn all(folder: &Path) -> Vec<Database> {
+pub(crate) fn all(folder: &Path) -> Vec<Database> {
     let file = folder.join("fleet.db");
     let mut all = vec![Database { engine: "sqlite", url: format!("sqlite://{}", file.display()) }];
     match postgres() {
@@ -137,7 +137,7 @@ fn group(user: &str) -> String {
 }
 
 /// A port that nobody listens on at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
@@ -146,7 +146,7 @@ fn answers(port: u16) -> bool {
 }
 
 /// Sends one statement to the database `postgres` (protocol 3.0, trust authentication) and waits for its end.
-pub fn query(port: u16, statement: &str) -> std::io::Result<()> {
+pub(crate) fn query(port: u16, statement: &str) -> std::io::Result<()> {
     use std::io::Read as _;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -13,7 +13,7 @@ use super::site::{Answer, Client, Tenant};
 
 /// What a candidate does on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// It works.
     Good,
     /// It works, and fails in inferences.
@@ -23,35 +23,35 @@ pub enum Behaviour {
 }
 
 #[derive(Debug)]
-pub struct Device {
-    pub key: SecretKey,
-    pub id: [u8; 16],
-    pub model: String,
-    pub root: RootKeys,
-    pub running: Option<[u8; 32]>,
-    pub previous: Option<[u8; 32]>,
-    pub phase: Phase,
-    pub candidate: Option<[u8; 32]>,
-    pub last: Option<([u8; 16], Outcome)>,
-    pub sequence: u64,
-    pub flags: u64,
-    pub boot: u32,
-    pub seq: u32,
-    pub unsent: Vec<wire::Report>,
-    pub acknowledged: Vec<(u32, u32)>,
-    pub offered: Vec<[u8; 32]>,
-    pub behaviour: Behaviour,
-    pub clock: ManualClock,
+pub(crate) struct Device {
+    pub(crate) key: SecretKey,
+    pub(crate) id: [u8; 16],
+    pub(crate) model: String,
+    pub(crate) root: RootKeys,
+    pub(crate) running: Option<[u8; 32]>,
+    pub(crate) previous: Option<[u8; 32]>,
+    pub(crate) phase: Phase,
+    pub(crate) candidate: Option<[u8; 32]>,
+    pub(crate) last: Option<([u8; 16], Outcome)>,
+    pub(crate) sequence: u64,
+    pub(crate) flags: u64,
+    pub(crate) boot: u32,
+    pub(crate) seq: u32,
+    pub(crate) unsent: Vec<wire::Report>,
+    pub(crate) acknowledged: Vec<(u32, u32)>,
+    pub(crate) offered: Vec<[u8; 32]>,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) clock: ManualClock,
     nonce: u64,
 }
 
-pub fn prefix(digest: &[u8; 32]) -> [u8; 16] {
+pub(crate) fn prefix(digest: &[u8; 32]) -> [u8; 16] {
     digest[..16].try_into().expect("16 bytes")
 }
 
 impl Device {
     /// Enrols a device with the `n`th key.
-    pub async fn enrol(client: &Client, tenant: &Tenant, n: u32, running: Option<[u8; 32]>, clock: &ManualClock) -> Self {
+    pub(crate) async fn enrol(client: &Client, tenant: &Tenant, n: u32, running: Option<[u8; 32]>, clock: &ManualClock) -> Self {
         let mut seed = [0x5A; 32];
         seed[..4].copy_from_slice(&n.to_le_bytes());
         let key = SecretKey::from_seed(seed);
@@ -82,7 +82,7 @@ impl Device {
     }
 
     /// Measures an hour, to be sent with the next poll.
-    pub fn measure(&mut self) {
+    pub(crate) fn measure(&mut self) {
         let model = self.running.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
         let mut recorder = Recorder::<10, 0>::new(self.boot, model);
         recorder.set_arm(Arm::Rest);
@@ -96,7 +96,7 @@ impl Device {
         self.seq += 1;
     }
 
-    pub fn body(&self) -> wire::Poll {
+    pub(crate) fn body(&self) -> wire::Poll {
         wire::Poll {
             model: self.model.clone(),
             running: self.running,
@@ -113,7 +113,7 @@ impl Device {
     }
 
     /// The headers of a request with the next nonce.
-    pub fn signed(&mut self, body: &[u8]) -> Vec<(&'static str, String)> {
+    pub(crate) fn signed(&mut self, body: &[u8]) -> Vec<(&'static str, String)> {
         self.nonce = self.clock.micros().max(self.nonce + 1);
         let nonce = self.nonce.to_string();
         let signature = wire::signature(&self.key, "POST", "/d/v1/poll", &nonce, body);
@@ -121,14 +121,14 @@ impl Device {
     }
 
     /// Polls once; nothing when the server does not answer.
-    pub async fn try_poll(&mut self, client: &Client) -> Option<Answer> {
+    pub(crate) async fn try_poll(&mut self, client: &Client) -> Option<Answer> {
         let body = postcard::to_allocvec(&self.body()).expect("encodes");
         let headers = self.signed(&body);
         client.send("POST", "/d/v1/poll", &headers, body).await
     }
 
     /// Polls, and does what a device does with the answer.
-    pub async fn poll(&mut self, client: &Client) -> wire::Answer {
+    pub(crate) async fn poll(&mut self, client: &Client) -> wire::Answer {
         let answer = self.try_poll(client).await.expect("the server answers");
         assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.json());
         let answer: wire::Answer = postcard::from_bytes(&answer.body).expect("an answer");
@@ -136,7 +136,7 @@ impl Device {
         answer
     }
 
-    pub fn take(&mut self, answer: &wire::Answer) {
+    pub(crate) fn take(&mut self, answer: &wire::Answer) {
         self.unsent.retain(|r| !answer.acknowledged.contains(&(r.boot, r.seq)));
         self.acknowledged.extend(&answer.acknowledged);
         match self.phase {
@@ -164,6 +164,10 @@ impl Device {
         assert!(rollout.bucket(&self.id) < rollout.share, "the document is not for this device");
         assert_ne!(Some(rollout.digest), self.running);
         self.sequence = rollout.sequence;
+        if self.phase != Phase::Idle && self.candidate == Some(rollout.digest) {
+            // It has it already.
+            return;
+        }
         self.offered.push(rollout.digest);
         self.candidate = Some(rollout.digest);
         self.phase = Phase::Staged;
@@ -184,14 +188,14 @@ impl Device {
     }
 
     /// Takes the running candidate back after it was confirmed.
-    pub fn revert(&mut self) {
+    pub(crate) fn revert(&mut self) {
         let running = self.running.expect("something runs");
         self.running = self.previous;
         self.last = Some((prefix(&running), Outcome::Reverted(Reversal::Errors)));
     }
 }
 
-pub async fn enrol(client: &Client, token: &str, key: &SecretKey) -> Answer {
+pub(crate) async fn enrol(client: &Client, token: &str, key: &SecretKey) -> Answer {
     let request =
         wire::Enrol { key: key.public(), target: "sim".into(), model: "m".into(), attributes: BTreeMap::new() };
     let body = postcard::to_allocvec(&request).expect("encodes");

@@ -107,13 +107,13 @@ fn artifacts_come_in_ranges_to_those_with_an_address() {
         let (one, two) = (tenant.keys.package("m", 1, 9000), tenant.keys.package("m", 2, 9000));
         publish(&site.client, &tenant, &one).await.ok();
         publish(&site.client, &tenant, &two).await.ok();
-        let delta = dunlin_update::delta::encode::encode(Some(&one.bytes), &two.bytes, &Default::default()).expect("encodes");
+        let delta = dunlin_update::delta::encode(Some(&one.bytes), &two.bytes, &Default::default()).expect("encodes");
         let headers = [("authorization", format!("Bearer {}", tenant.operator))];
         let path = format!("/v1/packages/{}/deltas/{}", two.id(), one.id());
-        site.client.send("PUT", &path, &headers, delta.bytes.clone()).await.expect("answer").ok();
-        site.client.send("PUT", &path, &headers, delta.bytes.clone()).await.expect("answer").ok();
+        site.client.send("PUT", &path, &headers, delta.patch.clone()).await.expect("answer").ok();
+        site.client.send("PUT", &path, &headers, delta.patch.clone()).await.expect("answer").ok();
         let wrong = format!("/v1/packages/{}/deltas/{}", one.id(), two.id());
-        site.client.send("PUT", &wrong, &headers, delta.bytes.clone()).await.expect("answer").refused(422);
+        site.client.send("PUT", &wrong, &headers, delta.patch.clone()).await.expect("answer").refused(422);
 
         let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": [
             { "canary_percent": 100, "zero_failures": true }] } });
@@ -122,9 +122,9 @@ fn artifacts_come_in_ranges_to_those_with_an_address() {
         let mut device = Device::enrol(&site.client, &tenant, 1, Some(one.digest), &site.clock).await;
         let offer = device.poll(&site.client).await.offer.expect("an offer");
         assert!(offer.delta, "it runs the base");
-        assert_eq!(offer.len as usize, delta.bytes.len());
+        assert_eq!(offer.len as usize, delta.patch.len());
         let get = async |url: &str, headers: &[(&str, String)]| site.client.send("GET", url, headers, "").await.expect("answer");
-        assert_eq!(get(&offer.url, &[]).await.body, delta.bytes);
+        assert_eq!(get(&offer.url, &[]).await.body, delta.patch);
 
         // One for which the difference failed gets the whole.
         device.phase = dunlin_update::Phase::Idle;
@@ -139,7 +139,7 @@ fn artifacts_come_in_ranges_to_those_with_an_address() {
         let whole = get(&offer.url, &[]).await;
         assert_eq!((whole.status.as_u16(), &whole.body[..]), (200, &two.bytes[..]));
         // In pieces that do not divide it, as after power cuts.
-        let mut fetched = Vec::new();
+        let mut fetched: Vec<u8> = Vec::new();
         while fetched.len() < two.bytes.len() {
             let to = fetched.len() + 700;
             let part = get(&offer.url, &[("range", format!("bytes={}-{}", fetched.len(), to))]).await;
@@ -253,7 +253,7 @@ fn flags_reach_devices_signed() {
 }
 
 /// Everything that was acknowledged, as the database has it.
-pub async fn stored(url: &str) -> std::collections::BTreeSet<(String, i64, i64)> {
+pub(crate) async fn stored(url: &str) -> std::collections::BTreeSet<(String, i64, i64)> {
     sqlx::any::install_default_drivers();
     let pool = sqlx::AnyPool::connect(url).await.expect("connects");
     let rows = sqlx::query("SELECT device, boot, seq FROM reports").fetch_all(&pool).await.expect("rows");

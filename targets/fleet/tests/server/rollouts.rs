@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::device::{Behaviour, Device};
 use super::site::{Published, Site, Tenant, on_each_engine, publish};
 
-pub struct Flock {
-    pub devices: Vec<Device>,
+pub(crate) struct Flock {
+    pub(crate) devices: Vec<Device>,
 }
 
 impl Flock {
-    pub async fn enrol(site: &Site, tenant: &Tenant, count: u32, running: &Published) -> Self {
+    pub(crate) async fn enrol(site: &Site, tenant: &Tenant, count: u32, running: &Published) -> Self {
         let mut devices = Vec::new();
         for n in 0..count {
             devices.push(Device::enrol(&site.client, tenant, n, Some(running.digest), &site.clock).await);
@@ -22,14 +22,14 @@ impl Flock {
         Self { devices }
     }
 
-    pub async fn poll(&mut self, site: &Site) {
+    pub(crate) async fn poll(&mut self, site: &Site) {
         for part in self.devices.chunks_mut(64) {
             join_all(part.iter_mut().map(|d| d.poll(&site.client))).await;
         }
     }
 
     /// A day with four polls, the last with a report unless the devices are mute; then the server decides.
-    pub async fn day(&mut self, site: &Site, mute: bool) {
+    pub(crate) async fn day(&mut self, site: &Site, mute: bool) {
         for quarter in 0..4 {
             if quarter == 3 && !mute {
                 self.devices.iter_mut().for_each(Device::measure);
@@ -40,16 +40,16 @@ impl Flock {
         site.server.tick().await;
     }
 
-    pub fn running(&self, package: &Published) -> usize {
+    pub(crate) fn running(&self, package: &Published) -> usize {
         self.devices.iter().filter(|d| d.running == Some(package.digest)).count()
     }
 
-    pub fn offered(&self, package: &Published) -> HashSet<[u8; 16]> {
+    pub(crate) fn offered(&self, package: &Published) -> HashSet<[u8; 16]> {
         self.devices.iter().filter(|d| d.offered.contains(&package.digest)).map(|d| d.id).collect()
     }
 }
 
-pub async fn status(site: &Site, tenant: &Tenant, id: &str) -> Value {
+pub(crate) async fn status(site: &Site, tenant: &Tenant, id: &str) -> Value {
     site.client.call("GET", &format!("/v1/rollouts/{id}"), &tenant.viewer, Value::Null).await.ok()
 }
 

@@ -21,27 +21,27 @@ use super::database::{self, Database};
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// Its JSON, if the request was done.
     #[track_caller]
-    pub fn ok(&self) -> Value {
+    pub(crate) fn ok(&self) -> Value {
         assert!(self.status.is_success(), "{}: {}", self.status, String::from_utf8_lossy(&self.body));
         self.json()
     }
 
     /// Checks that it was refused so, with a reason and a hint.
     #[track_caller]
-    pub fn refused(&self, status: u16) -> String {
+    pub(crate) fn refused(&self, status: u16) -> String {
         assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.body));
         let json = self.json();
         let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
@@ -52,17 +52,17 @@ impl Answer {
 
 /// A client of one server.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     http: Legacy<HttpConnector, Full<Bytes>>,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Client {
-    pub fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { http: Legacy::builder(TokioExecutor::new()).build_http(), address }
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// An operator's request.
-    pub async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let headers = [("authorization", format!("Bearer {token}"))];
         self.send(method, path, &headers, bytes).await.expect("the server answers")
@@ -91,32 +91,32 @@ impl Client {
 
 /// The operator's keys.
 #[derive(Clone, Debug)]
-pub struct Keys {
-    pub root: SecretKey,
-    pub targets: SecretKey,
+pub(crate) struct Keys {
+    pub(crate) root: SecretKey,
+    pub(crate) targets: SecretKey,
 }
 
 /// A package as it is published.
 #[derive(Clone, Debug)]
-pub struct Published {
-    pub digest: [u8; 32],
-    pub bytes: Vec<u8>,
-    pub release: Vec<u8>,
+pub(crate) struct Published {
+    pub(crate) digest: [u8; 32],
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) release: Vec<u8>,
 }
 
 impl Published {
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         hex(&self.digest)
     }
 }
 
 impl Keys {
-    pub fn new(n: u8) -> Self {
+    pub(crate) fn new(n: u8) -> Self {
         Self { root: SecretKey::from_seed([n; 32]), targets: SecretKey::from_seed([n ^ 0x80; 32]) }
     }
 
     /// A root that gives the server's key the role of rollouts.
-    pub fn root(&self, version: u32, server: [u8; 32]) -> (RootKeys, Vec<u8>) {
+    pub(crate) fn root(&self, version: u32, server: [u8; 32]) -> (RootKeys, Vec<u8>) {
         let mut keys = [[0; 32]; MAX_KEYS];
         keys[..3].copy_from_slice(&[self.root.public(), self.targets.public(), server]);
         let one = |bit: u8| RoleKeys { threshold: 1, keys: 1 << bit };
@@ -127,7 +127,7 @@ impl Keys {
     }
 
     /// A package with its signed release.
-    pub fn package(&self, name: &str, number: u32, len: usize) -> Published {
+    pub(crate) fn package(&self, name: &str, number: u32, len: usize) -> Published {
         let manifest = ManifestDraft { name: name.into(), version: format!("1.{number}"), ..ManifestDraft::default() };
         let weights = (0..len).map(|i| (i as u32).wrapping_mul(2_654_435_761 + number) as u8).collect();
         let bytes = Builder { manifest, plan: vec![1, 2, 3, 4], weights, ..Builder::default() }.build().expect("built");
@@ -154,19 +154,19 @@ impl Keys {
 
 /// A tenant with a token of each role.
 #[derive(Clone, Debug)]
-pub struct Tenant {
-    pub id: String,
-    pub keys: Keys,
-    pub root: RootKeys,
-    pub enrol: String,
-    pub viewer: String,
-    pub operator: String,
-    pub approver: String,
-    pub admin: String,
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) keys: Keys,
+    pub(crate) root: RootKeys,
+    pub(crate) enrol: String,
+    pub(crate) viewer: String,
+    pub(crate) operator: String,
+    pub(crate) approver: String,
+    pub(crate) admin: String,
 }
 
 impl Tenant {
-    pub fn token(&self, role: &str) -> &str {
+    pub(crate) fn token(&self, role: &str) -> &str {
         match role {
             "enrol" => &self.enrol,
             "viewer" => &self.viewer,
@@ -178,15 +178,15 @@ impl Tenant {
 }
 
 /// A running server.
-pub struct Site {
-    pub server: Server,
-    pub client: Client,
-    pub clock: ManualClock,
-    pub system: String,
+pub(crate) struct Site {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) clock: ManualClock,
+    pub(crate) system: String,
 }
 
 /// The configuration of a server for tests: it decides when it is told to.
-pub fn config(folder: &Path, database: &Database, clock: &ManualClock) -> Config {
+pub(crate) fn config(folder: &Path, database: &Database, clock: &ManualClock) -> Config {
     let mut config = Config::in_folder(folder);
     config.database = database.url.clone();
     config.tick = Duration::ZERO;
@@ -195,7 +195,7 @@ pub fn config(folder: &Path, database: &Database, clock: &ManualClock) -> Config
 }
 
 impl Site {
-    pub async fn start(folder: &Path, database: &Database) -> Self {
+    pub(crate) async fn start(folder: &Path, database: &Database) -> Self {
         let clock = ManualClock::new();
         let server = Server::start(config(folder, database, &clock)).await.expect("the server starts");
         let system = server.token("system", "installer", Role::Admin).await.expect("a token");
@@ -203,13 +203,13 @@ impl Site {
     }
 
     /// A tenant with a root and tokens.
-    pub async fn tenant(&self, id: &str, seed: u8, settings: Value) -> Tenant {
+    pub(crate) async fn tenant(&self, id: &str, seed: u8, settings: Value) -> Tenant {
         tenant(&self.client, &self.system, id, seed, settings).await
     }
 }
 
 /// A tenant of any server, made through its interface alone.
-pub async fn tenant(client: &Client, system: &str, id: &str, seed: u8, mut settings: Value) -> Tenant {
+pub(crate) async fn tenant(client: &Client, system: &str, id: &str, seed: u8, mut settings: Value) -> Tenant {
     if settings["operator_rate"].is_null() {
         settings["operator_rate"] = json!(100_000);
     }
@@ -232,14 +232,14 @@ pub async fn tenant(client: &Client, system: &str, id: &str, seed: u8, mut setti
 }
 
 /// Publishes a package.
-pub async fn publish(client: &Client, tenant: &Tenant, package: &Published) -> Answer {
+pub(crate) async fn publish(client: &Client, tenant: &Tenant, package: &Published) -> Answer {
     let headers =
         [("authorization", format!("Bearer {}", tenant.operator)), ("x-dunlin-release", hex(&package.release))];
     client.send("PUT", &format!("/v1/packages/{}", package.id()), &headers, package.bytes.clone()).await.expect("answer")
 }
 
 /// Runs a test on every engine that there is.
-pub fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(std::path::PathBuf, Database) -> F) {
+pub(crate) fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(std::path::PathBuf, Database) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let folder = tempfile::tempdir().expect("a folder");
     for database in database::all(folder.path()) {
