@@ -51,7 +51,13 @@ pub(crate) fn prefix(digest: &[u8; 32]) -> [u8; 16] {
 
 impl Device {
     /// Enrols a device with the `n`th key.
-    pub(crate) async fn enrol(client: &Client, tenant: &Tenant, n: u32, running: Option<[u8; 32]>, clock: &ManualClock) -> Self {
+    pub(crate) async fn enrol(
+        client: &Client,
+        tenant: &Tenant,
+        n: u32,
+        running: Option<[u8; 32]>,
+        clock: &ManualClock,
+    ) -> Self {
         let mut seed = [0x5A; 32];
         seed[..4].copy_from_slice(&n.to_le_bytes());
         let key = SecretKey::from_seed(seed);

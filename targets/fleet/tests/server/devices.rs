@@ -47,7 +47,8 @@ fn only_signed_requests_are_taken_and_each_once() {
         site.client.send("POST", "/d/v1/poll", &headers, long).await.expect("answer").refused(413);
 
         // A device without a clock takes the server's nonces.
-        let nonce = site.client.send("GET", "/d/v1/nonce", &[(wire::DEVICE, hex(&device.id))], "").await.expect("answer");
+        let nonce =
+            site.client.send("GET", "/d/v1/nonce", &[(wire::DEVICE, hex(&device.id))], "").await.expect("answer");
         let nonce = String::from_utf8(nonce.body.to_vec()).expect("text");
         let signed = |nonce: &str| {
             let signature = wire::signature(&device.key, "POST", "/d/v1/poll", nonce, &body);
@@ -87,7 +88,11 @@ fn reports_are_stored_once_and_unknown_ones_too() {
         device.unsent = sent;
         device.unsent.push(wire::Report { boot: 1, seq: 5, bytes: vec![0xFF; 33] });
         device.poll(&site.client).await;
-        let history = site.client.call("GET", &format!("/v1/devices/{}", hex(&device.id)), &tenant.viewer, Value::Null).await.ok();
+        let history = site
+            .client
+            .call("GET", &format!("/v1/devices/{}", hex(&device.id)), &tenant.viewer, Value::Null)
+            .await
+            .ok();
         let reports = history["reports"].as_array().expect("a list");
         assert_eq!(reports.len(), 3, "{history}");
         assert_eq!(reports.iter().filter(|r| r["known"] == false).count(), 1);
@@ -123,7 +128,9 @@ fn artifacts_come_in_ranges_to_those_with_an_address() {
         let offer = device.poll(&site.client).await.offer.expect("an offer");
         assert!(offer.delta, "it runs the base");
         assert_eq!(offer.len as usize, delta.patch.len());
-        let get = async |url: &str, headers: &[(&str, String)]| site.client.send("GET", url, headers, "").await.expect("answer");
+        let get = async |url: &str, headers: &[(&str, String)]| {
+            site.client.send("GET", url, headers, "").await.expect("answer")
+        };
         assert_eq!(get(&offer.url, &[]).await.body, delta.patch);
 
         // One for which the difference failed gets the whole.

@@ -62,11 +62,16 @@ fn no_route_leaks_to_other_roles_or_tenants() {
                     assert!(status < 500, "{role}: {method} {path} gave {status}");
                     let text = String::from_utf8_lossy(&answer.body).into_owned();
                     // The words of the request may come back in the refusal; nothing else of theirs may.
-                    for mark in marks.iter().filter(|m| !path.contains(m.as_str()) && !body.to_string().contains(m.as_str())) {
+                    for mark in
+                        marks.iter().filter(|m| !path.contains(m.as_str()) && !body.to_string().contains(m.as_str()))
+                    {
                         assert!(!text.contains(mark), "{role}: {method} {path} leaks {mark}: {text}");
                     }
                     if marks[..4].iter().any(|m| path.contains(m.as_str())) && may {
-                        assert!(matches!(status, 400 | 404 | 409 | 422), "{role}: {method} {path} gave {status}: {text}");
+                        assert!(
+                            matches!(status, 400 | 404 | 409 | 422),
+                            "{role}: {method} {path} gave {status}: {text}"
+                        );
                     }
                 }
                 let answer = site.client.call(&method, &path, "dnl_unknown", body).await;
@@ -118,15 +123,22 @@ fn bad_input_is_refused_with_a_reason() {
     on_each_engine(|folder, database| async move {
         let site = Site::start(&folder, &database).await;
         let tenant = site.tenant("a", 1, json!({})).await;
-        let call = async |method: &str, path: &str, body: Value| {
-            site.client.call(method, path, &tenant.admin, body).await
-        };
+        let call =
+            async |method: &str, path: &str, body: Value| site.client.call(method, path, &tenant.admin, body).await;
         call("PUT", "/v1/rollouts/r", json!({ "candidates": [], "strategy": { "kind": "canary" } })).await.refused(422);
-        call("PUT", "/v1/rollouts/r", json!({ "candidates": ["zz"], "strategy": { "kind": "canary" } })).await.refused(400);
+        call("PUT", "/v1/rollouts/r", json!({ "candidates": ["zz"], "strategy": { "kind": "canary" } }))
+            .await
+            .refused(400);
         let unknown = "0".repeat(64);
-        call("PUT", "/v1/rollouts/r", json!({ "candidates": [unknown], "strategy": { "kind": "canary" } })).await.refused(404);
-        call("PUT", "/v1/rollouts/a%20b", json!({ "candidates": [unknown], "strategy": { "kind": "canary" } })).await.refused(400);
-        let text = call("PUT", "/v1/rollouts/r", json!({ "candidates": [unknown], "strategy": { "kind": "all" } })).await.refused(400);
+        call("PUT", "/v1/rollouts/r", json!({ "candidates": [unknown], "strategy": { "kind": "canary" } }))
+            .await
+            .refused(404);
+        call("PUT", "/v1/rollouts/a%20b", json!({ "candidates": [unknown], "strategy": { "kind": "canary" } }))
+            .await
+            .refused(400);
+        let text = call("PUT", "/v1/rollouts/r", json!({ "candidates": [unknown], "strategy": { "kind": "all" } }))
+            .await
+            .refused(400);
         assert!(text.contains("all"), "{text}");
         call("PUT", "/v1/flags", json!({ "version": 7, "flags": [] })).await.refused(409);
         call("PUT", "/v1/tenant", json!({ "poll_seconds": 0 })).await.refused(422);
@@ -138,7 +150,8 @@ fn bad_input_is_refused_with_a_reason() {
 
         let package = tenant.keys.package("m", 1, 10);
         publish(&site.client, &tenant, &package).await.ok();
-        let stages = |stage: Value| json!({ "candidates": [package.id()], "strategy": { "kind": "stages", "stages": [stage] } });
+        let stages =
+            |stage: Value| json!({ "candidates": [package.id()], "strategy": { "kind": "stages", "stages": [stage] } });
         for (stage, word) in [
             (json!({ "canary_percent": 10 }), "control"),
             (json!({ "canary_percent": 60, "control_percent": 60 }), "more than all"),
@@ -181,7 +194,10 @@ fn the_audit_log_cannot_be_rewritten() {
         for guard in guards {
             sqlx::raw_sql(*guard).execute(&pool).await.expect("dropped");
         }
-        sqlx::raw_sql("UPDATE audit SET actor = 'somebody else' WHERE tenant = 'a' AND n = 3").execute(&pool).await.expect("written");
+        sqlx::raw_sql("UPDATE audit SET actor = 'somebody else' WHERE tenant = 'a' AND n = 3")
+            .execute(&pool)
+            .await
+            .expect("written");
         assert_eq!(audit::verify(&store, "a").await.expect("read"), audit::Chain::Broken { at: 3 });
         pool.close().await;
         store.close().await;
@@ -245,7 +261,8 @@ fn a_backup_gives_the_same_server() {
         dunlin_fleet::backup::restore(&copy, &other).expect("restored");
         let url = format!("sqlite://{}", other.join("fleet.db").display());
         let database = super::database::Database { engine: "sqlite", url };
-        let server = dunlin_fleet::Server::start(super::site::config(&other, &database, &site.clock)).await.expect("starts");
+        let server =
+            dunlin_fleet::Server::start(super::site::config(&other, &database, &site.clock)).await.expect("starts");
         let client = super::site::Client::new(server.address());
         let root = client.call("GET", "/v1/root", &tenant.viewer, Value::Null).await.ok();
         assert_eq!(root["problem"], Value::Null, "the key came along");

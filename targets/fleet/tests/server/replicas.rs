@@ -21,10 +21,10 @@ fn two_replicas_decide_once() {
         let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
         publish(&site.client, &tenant, &one).await.ok();
         publish(&other, &tenant, &two).await.ok();
-        let stages: Vec<Value> = (1..=4)
-            .map(|n| json!({ "canary_percent": 15 * n, "control_percent": 40, "device_days": 1 }))
-            .collect();
-        let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
+        let stages: Vec<Value> =
+            (1..=4).map(|n| json!({ "canary_percent": 15 * n, "control_percent": 40, "device_days": 1 })).collect();
+        let draft =
+            json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
         for client in [&site.client, &other] {
             client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft.clone()).await.ok();
         }
@@ -41,9 +41,11 @@ fn two_replicas_decide_once() {
                     flock.devices.iter_mut().for_each(Device::measure);
                 }
                 // Half of the devices speak to the one, half to the other.
-                let polls = flock.devices.iter_mut().enumerate().map(|(n, device)| {
-                    device.poll(if n % 2 == 0 { &site.client } else { &other })
-                });
+                let polls = flock
+                    .devices
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(n, device)| device.poll(if n % 2 == 0 { &site.client } else { &other }));
                 futures_util::future::join_all(polls).await;
                 site.clock.skip(6 * 3600 + 20);
             }
@@ -84,7 +86,8 @@ fn the_server_decides_by_itself() {
         publish(&client, &tenant, &one).await.ok();
         publish(&client, &tenant, &two).await.ok();
         let stages = json!([{ "canary_percent": 50, "control_percent": 50, "soak_hours": 24, "limit_hours": 24 }]);
-        let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
+        let draft =
+            json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
         client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
         client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
         clock.skip(25 * 3600);

@@ -63,7 +63,8 @@ async fn begun(site: &Site, tenant: &Tenant, stages: Value) -> (Published, Publi
     let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
     publish(&site.client, tenant, &one).await.ok();
     publish(&site.client, tenant, &two).await.ok();
-    let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
+    let draft =
+        json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
     site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft.clone()).await.ok();
     site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
     site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
@@ -81,7 +82,11 @@ fn a_good_candidate_reaches_everybody_and_reverts_are_not_successes() {
         let (one, two) = begun(&site, &tenant, stages).await;
         let started = status(&site, &tenant, "r").await;
         site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
-        assert_eq!(status(&site, &tenant, "r").await["sequence"], started["sequence"], "starting again changes nothing");
+        assert_eq!(
+            status(&site, &tenant, "r").await["sequence"],
+            started["sequence"],
+            "starting again changes nothing"
+        );
         let mut flock = Flock::enrol(&site, &tenant, 120, &one).await;
         let mut day = 0;
         while status(&site, &tenant, "r").await["phase"] == "Running" && day < 10 {
@@ -99,7 +104,8 @@ fn a_good_candidate_reaches_everybody_and_reverts_are_not_successes() {
         // Who started it does not approve it, whatever role the token has.
         site.client.call("POST", "/v1/rollouts/r/approve", &tenant.operator, json!({ "stage": 0 })).await.refused(403);
         site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, json!({ "stage": 0 })).await.ok();
-        let twice = site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, json!({ "stage": 0 })).await.ok();
+        let twice =
+            site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, json!({ "stage": 0 })).await.ok();
         assert_eq!((&twice["phase"], &twice["stage"]), (&json!("Running"), &json!(1)), "{twice}");
         for _ in 0..6 {
             flock.day(&site, false).await;
@@ -125,7 +131,8 @@ fn a_good_candidate_reaches_everybody_and_reverts_are_not_successes() {
         // Every step is in the verdicts once, with its numbers.
         let verdicts = site.client.call("GET", "/v1/rollouts/r/verdicts", &tenant.viewer, Value::Null).await.ok();
         let verdicts = verdicts.as_array().expect("a list");
-        let advances: Vec<i64> = verdicts.iter().filter(|v| v["verdict"] == "Advance").filter_map(|v| v["stage"].as_i64()).collect();
+        let advances: Vec<i64> =
+            verdicts.iter().filter(|v| v["verdict"] == "Advance").filter_map(|v| v["stage"].as_i64()).collect();
         assert_eq!(advances, [0, 1], "{verdicts:?}");
         assert!(verdicts.iter().all(|v| v["numbers"].as_str().is_some_and(|n| n.contains("ln_e"))));
         site.server.stop().await;
@@ -160,7 +167,8 @@ fn a_bad_candidate_is_taken_back() {
         assert_eq!(status(&site, &tenant, "r").await["succeeded"], 0);
 
         let alerts = site.client.call("GET", "/v1/alerts", &tenant.viewer, Value::Null).await.ok();
-        let alert = alerts.as_array().expect("a list").iter().find(|a| a["kind"] == "rollback").expect("an alert").clone();
+        let alert =
+            alerts.as_array().expect("a list").iter().find(|a| a["kind"] == "rollback").expect("an alert").clone();
         assert!(alert["text"].as_str().expect("text").contains("inference_error"), "{alert}");
         let detail: Value = serde_json::from_str(alert["detail"].as_str().expect("text")).expect("JSON");
         assert_eq!(detail["playbook"]["next"], "capture");

@@ -155,7 +155,6 @@ impl Keys {
 /// A tenant with a token of each role.
 #[derive(Clone, Debug)]
 pub(crate) struct Tenant {
-    pub(crate) id: String,
     pub(crate) keys: Keys,
     pub(crate) root: RootKeys,
     pub(crate) enrol: String,
@@ -228,14 +227,17 @@ pub(crate) async fn tenant(client: &Client, system: &str, id: &str, seed: u8, mu
     let headers = [("authorization", format!("Bearer {admin}"))];
     let put = client.send("PUT", "/v1/root", &headers, document).await.expect("answer").ok();
     assert_eq!(put["problem"], Value::Null, "{put}");
-    Tenant { id: id.into(), keys, root, enrol, viewer, operator, approver, admin }
+    Tenant { keys, root, enrol, viewer, operator, approver, admin }
 }
 
 /// Publishes a package.
 pub(crate) async fn publish(client: &Client, tenant: &Tenant, package: &Published) -> Answer {
     let headers =
         [("authorization", format!("Bearer {}", tenant.operator)), ("x-dunlin-release", hex(&package.release))];
-    client.send("PUT", &format!("/v1/packages/{}", package.id()), &headers, package.bytes.clone()).await.expect("answer")
+    client
+        .send("PUT", &format!("/v1/packages/{}", package.id()), &headers, package.bytes.clone())
+        .await
+        .expect("answer")
 }
 
 /// Runs a test on every engine that there is.
