@@ -127,10 +127,10 @@ impl Rollout {
         if let Some(sample) = numbers.sample.iter().find(|s| s.is_mismatch()) {
             return Some(Reason::SampleRatio(sample.hop));
         }
-        if stage.zero_failures {
-            if let Some(hard) = numbers.hard.iter().find(|h| h.failures > 0) {
-                return Some(Reason::Failure(hard.guardrail));
-            }
+        if stage.zero_failures
+            && let Some(hard) = numbers.hard.iter().find(|h| h.failures > 0)
+        {
+            return Some(Reason::Failure(hard.guardrail));
         }
         // A wrong name is found in the first stage that has reports, not in the one that needs the metric.
         let asked = numbers.reported.canary > 0;
@@ -196,9 +196,10 @@ impl Rollout {
 
     /// Leaves a stage that is passed.
     fn pass(&mut self, now: u64) -> Result<(), RolloutError> {
-        let chosen = self.plan.stage(self.stage).is_some_and(|s| {
-            matches!(s.exposure, Exposure::Variants { .. } | Exposure::Crossover { .. })
-        });
+        let chosen = self
+            .plan
+            .stage(self.stage)
+            .is_some_and(|s| matches!(s.exposure, Exposure::Variants { .. } | Exposure::Crossover { .. }));
         match self.plan.stage(self.stage.saturating_add(1)) {
             None if chosen => self.take(Event::Ask),
             None => self.take(Event::Finish),

@@ -119,7 +119,7 @@ impl Exposure {
             Self::Shadow { canary, control, every } => match split(canary, control) {
                 with @ Assignment { installs: Some(0), .. } => {
                     // Devices take different inputs, so that a fleet's shadows do not run at one moment.
-                    let turn = every > 0 && subject.input.wrapping_add(bucket.0) % every == 0;
+                    let turn = every > 0 && subject.input.wrapping_add(bucket.0).is_multiple_of(every);
                     Assignment { serves: None, shadows: turn.then_some(0), ..with }
                 }
                 without => without,
@@ -168,7 +168,9 @@ impl Exposure {
             // The laboratory's devices are few, and named.
             (Self::Ring { ring: 0, .. }, _) => true,
             (Self::Ring { ring: a, control: x }, Self::Ring { ring: b, control: y }) => a <= b && x >= y,
-            (Self::Variants { share: a, candidates: x }, Self::Variants { share: b, candidates: y }) => a <= b && x == y,
+            (Self::Variants { share: a, candidates: x }, Self::Variants { share: b, candidates: y }) => {
+                a <= b && x == y
+            }
             (Self::Crossover { share: a }, Self::Crossover { share: b } | Self::Share { canary: b, .. }) => a <= b,
             (
                 Self::Share { canary: a, .. } | Self::Shadow { canary: a, .. },
