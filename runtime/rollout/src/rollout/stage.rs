@@ -134,7 +134,7 @@ pub enum Strategy {
     Variants {
         /// Devices that take part.
         share: Share,
-        /// Number of candidates, 1 to 7.
+        /// Number of candidates, 1 to [`super::MAX_CANDIDATES`].
         candidates: u8,
     },
     /// The candidate and the baseline by the hour on the same devices, until somebody chooses.

@@ -245,6 +245,11 @@ fn candidates_are_judged_apart_and_one_is_chosen() {
     let decision = rollout.judge(&bad, 9 * 24 * HOUR);
     assert_eq!((decision.verdict, decision.numbers.candidate), (Verdict::Rollback, 1));
     assert!((decision.numbers.hard[0].bound - 200f64.ln()).abs() < 1e-12);
+    // Each has a peak of its own.
+    let mut stepped = rollout;
+    stepped.step(&bad, 9 * 24 * HOUR);
+    assert_eq!(stepped.numbers(&bad, 0).hard[0].peak, stepped.numbers(&bad, 0).hard[0].ln_e.max(0.0));
+    assert!(stepped.numbers(&both, 1).hard[0].peak > 5.0);
     assert_eq!(rollout.choose(2), Err(RolloutError::Candidate));
     rollout.choose(1).unwrap();
     rollout.approve(0).unwrap();
@@ -408,6 +413,8 @@ proptest! {
                         Verdict::Advance => (rollout.phase(), rollout.stage()) != (before.phase(), before.stage()),
                     };
                     prop_assert!(moved, "{}", decision);
+                    let kept = postcard::to_allocvec(&decision).unwrap();
+                    prop_assert_eq!(postcard::from_bytes::<Decision>(&kept).unwrap(), decision);
                     Ok(())
                 }
             };
