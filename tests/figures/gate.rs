@@ -15,9 +15,7 @@ use std::thread;
 use dunlin_rollout::evidence::Moments;
 use dunlin_rollout::gate::{interval, ln_mismatch};
 use dunlin_rollout::rollout::{Exposure, Margins};
-use dunlin_rollout::{
-    Both, Counting, Design, Evidence, Gate, Guardrail, Plan, Rollout, Salt, Share, Stage, Verdict,
-};
+use dunlin_rollout::{Both, Counting, Design, Evidence, Gate, Guardrail, Plan, Rollout, Salt, Share, Stage, Verdict};
 
 use gate::peers::PEERS;
 use gate::random::Random;
@@ -115,7 +113,14 @@ fn scenarios(repetitions: u32) {
                 if good { ("false_rollbacks", "lower", Some(1.0)) } else { ("detected", "higher", None) };
             for (i, peer) in PEERS.iter().enumerate() {
                 let theirs: Vec<_> = runs.iter().map(|r| r.1[i]).collect();
-                line(&format!("{kind}/{name}/{}", peer.name()), percent(&ours), "%", better, target, Some(percent(&theirs)));
+                line(
+                    &format!("{kind}/{name}/{}", peer.name()),
+                    percent(&ours),
+                    "%",
+                    better,
+                    target,
+                    Some(percent(&theirs)),
+                );
             }
             if let Some(day) = median(&ours).filter(|_| !good) {
                 line(&format!("median_day/{name}"), day, "day", "lower", None, None);
@@ -172,7 +177,11 @@ fn sizes(repetitions: u32) {
         let mut random = Random::new(0xA33 << 40 | u64::from(run));
         let mut seen = Both::new(0u64, 0u64);
         (1..=devices).find(|_| {
-            if random.uniform() < true_share { seen.canary += 1 } else { seen.control += 1 }
+            if random.uniform() < true_share {
+                seen.canary += 1
+            } else {
+                seen.control += 1
+            }
             ln_mismatch(seen, planned) >= bound
         })
     };

@@ -109,6 +109,13 @@ impl Share {
         Self::of(percent as u32, 100)
     }
 
+    /// So many times the share, at most all.
+    #[must_use]
+    pub const fn times(self, n: u8) -> Self {
+        let bound = self.0 * n as u64;
+        if bound < Self::ALL.0 { Self(bound) } else { Self::ALL }
+    }
+
     /// What is left when this share is taken.
     #[must_use]
     pub const fn rest(self) -> Self {

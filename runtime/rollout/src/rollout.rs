@@ -8,7 +8,7 @@ mod stage;
 use serde::{Deserialize, Serialize};
 
 pub use decision::{Decision, Reason, Verdict};
-pub use exposure::{Assignment, Exposure, Subject};
+pub use exposure::{Assignment, Exposure, MAX_CANDIDATES, Subject};
 pub use phase::{Event, Phase};
 pub use stage::{MAX_STAGES, Margins, Plan, PlanError, Stage, Strategy};
 
@@ -32,7 +32,8 @@ pub struct Rollout {
     epoch: u32,
     waived: bool,
     chosen: u8,
-    peaks: [f64; 5],
+    /// By candidate and guardrail.
+    peaks: [[f64; 5]; MAX_CANDIDATES],
     acknowledged: [u64; 5],
 }
 
@@ -56,7 +57,7 @@ impl Rollout {
             epoch: 0,
             waived: false,
             chosen: 0,
-            peaks: [0.0; 5],
+            peaks: [[0.0; 5]; MAX_CANDIDATES],
             acknowledged: [0; 5],
         })
     }
@@ -65,24 +66,24 @@ impl Rollout {
     /// looked at.
     #[must_use]
     pub fn judge(&self, strata: &[Evidence], now: u64) -> Decision {
-        let ours = strata.iter().filter(|e| e.epoch() == self.epoch);
-        let exposure = self.plan.stage(self.stage).map(|s| s.exposure);
-        let candidates = self.plan.candidates();
-        let measure = |candidate| {
-            let expected = exposure.and_then(|e| e.expected());
-            let mut numbers = self.gate.measure(ours.clone(), candidate, candidates, self.stage, expected);
-            numbers.hard.iter_mut().zip(self.peaks).for_each(|(hard, peak)| hard.peak = hard.peak.max(peak));
-            numbers
-        };
         // The gravest verdict of all candidates; of equals the first.
-        let mut worst = self.decision(measure(0), now);
-        for numbers in (1..candidates).map(measure) {
-            let decision = self.decision(numbers, now);
+        let mut worst = self.decision(self.numbers(strata, 0), now);
+        for candidate in 1..self.plan.candidates() {
+            let decision = self.decision(self.numbers(strata, candidate), now);
             if decision.verdict.gravity() > worst.verdict.gravity() {
                 worst = decision;
             }
         }
         worst
+    }
+
+    fn numbers(&self, strata: &[Evidence], candidate: u8) -> Numbers {
+        let ours = strata.iter().filter(|e| e.epoch() == self.epoch);
+        let expected = self.plan.stage(self.stage).and_then(|s| s.exposure.expected());
+        let mut numbers = self.gate.measure(ours, candidate, self.plan.candidates(), self.stage, expected);
+        let peaks = self.peaks.get(usize::from(candidate)).into_iter().flatten();
+        numbers.hard.iter_mut().zip(peaks).for_each(|(hard, peak)| hard.peak = hard.peak.max(*peak));
+        numbers
     }
 
     fn decision(&self, numbers: Numbers, now: u64) -> Decision {
@@ -127,10 +128,10 @@ impl Rollout {
         if let Some(sample) = numbers.sample.iter().find(|s| s.is_mismatch()) {
             return Some(Reason::SampleRatio(sample.hop));
         }
-        if stage.zero_failures {
-            if let Some(hard) = numbers.hard.iter().find(|h| h.failures > 0) {
-                return Some(Reason::Failure(hard.guardrail));
-            }
+        if stage.zero_failures
+            && let Some(hard) = numbers.hard.iter().find(|h| h.failures > 0)
+        {
+            return Some(Reason::Failure(hard.guardrail));
         }
         // A wrong name is found in the first stage that has reports, not in the one that needs the metric.
         let asked = numbers.reported.canary > 0;
@@ -174,7 +175,11 @@ impl Rollout {
     /// Judges, and does what the verdict says.
     pub fn step(&mut self, strata: &[Evidence], now: u64) -> Decision {
         let decision = self.judge(strata, now);
-        self.peaks.iter_mut().zip(&decision.numbers.hard).for_each(|(peak, hard)| *peak = hard.peak);
+        for candidate in 0..self.plan.candidates() {
+            let hard = self.numbers(strata, candidate).hard;
+            let peaks = self.peaks.get_mut(usize::from(candidate)).into_iter().flatten();
+            peaks.zip(hard).for_each(|(peak, hard)| *peak = hard.peak);
+        }
         // The table has a step for each verdict that a state gives: a test walks them.
         let _ = match decision.verdict {
             Verdict::Hold => Ok(()),
@@ -196,9 +201,10 @@ impl Rollout {
 
     /// Leaves a stage that is passed.
     fn pass(&mut self, now: u64) -> Result<(), RolloutError> {
-        let chosen = self.plan.stage(self.stage).is_some_and(|s| {
-            matches!(s.exposure, Exposure::Variants { .. } | Exposure::Crossover { .. })
-        });
+        let chosen = self
+            .plan
+            .stage(self.stage)
+            .is_some_and(|s| matches!(s.exposure, Exposure::Variants { .. } | Exposure::Crossover { .. }));
         match self.plan.stage(self.stage.saturating_add(1)) {
             None if chosen => self.take(Event::Ask),
             None => self.take(Event::Finish),
@@ -290,7 +296,7 @@ impl Rollout {
 
     fn begin_epoch(&mut self) {
         self.epoch = self.epoch.saturating_add(1);
-        self.peaks = [0.0; 5];
+        self.peaks = [[0.0; 5]; MAX_CANDIDATES];
     }
 
     /// Somebody wants the candidate back, in whatever state.

@@ -28,12 +28,15 @@ pub(crate) struct Terms {
     pub(crate) share: u16,
 }
 
+/// Tenant, rollout, sequence, and number of the salt.
+type Kept = (String, String, u64, u32);
+
 /// Keys, and documents that were signed lately.
 #[derive(Debug)]
 pub(crate) struct Documents {
     folder: PathBuf,
     keys: Mutex<HashMap<String, SecretKey>>,
-    kept: Mutex<HashMap<(String, String, u64, u32), Vec<u8>>>,
+    kept: Mutex<HashMap<Kept, Vec<u8>>>,
 }
 
 impl Documents {

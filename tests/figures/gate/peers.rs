@@ -35,9 +35,7 @@ impl Peer {
     }
 
     pub(crate) fn day(self, stream: &[Day]) -> Option<u32> {
-        let find = |alarm: &dyn Fn(&[Day]) -> bool| {
-            (1..=stream.len()).find(|n| alarm(&stream[..*n])).map(|n| n as u32)
-        };
+        let find = |alarm: &dyn Fn(&[Day]) -> bool| (1..=stream.len()).find(|n| alarm(&stream[..*n])).map(|n| n as u32);
         match self {
             Self::MannWhitney => find(&|days| days.len() >= 3 && mann_whitney(days)),
             Self::Z => find(&z_test),

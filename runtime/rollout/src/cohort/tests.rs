@@ -22,8 +22,7 @@ fn murmur3_is_the_published_one() {
 #[test]
 fn murmur3_has_smhashers_verification_value() {
     let keys: std::vec::Vec<u8> = (0..=255).collect();
-    let hashes: std::vec::Vec<u8> =
-        (0..256).flat_map(|n| murmur3(256 - n as u32, &keys[..n]).to_le_bytes()).collect();
+    let hashes: std::vec::Vec<u8> = (0..256).flat_map(|n| murmur3(256 - n as u32, &keys[..n]).to_le_bytes()).collect();
     assert_eq!(murmur3(0, &hashes), 0xB0F5_7EE3);
 }
 
@@ -41,7 +40,9 @@ fn golden_vectors() {
     let mut count = 0;
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         let fields: std::vec::Vec<_> = line.split('\t').collect();
-        let [salt, identity, bucket, canary, control, arm, hour, hourly, variant] = fields[..] else { panic!("{line}") };
+        let [salt, identity, bucket, canary, control, arm, hour, hourly, variant] = fields[..] else {
+            panic!("{line}")
+        };
         let salt = Salt::new(&hex(salt));
         let identity = hex(identity);
         let b = salt.bucket(&identity);

@@ -77,6 +77,29 @@ proptest! {
         prop_assert!(ratio.ln_e().is_finite());
     }
 
+    /// Late, repeated and reordered reports of a fleet add up to what punctual ones do.
+    #[test]
+    fn a_fleets_reports_may_come_anyhow(reports in proptest::collection::vec((0usize..20, 0u32..14, 0u8..32, 0usize..3), 1..200), by in 0usize..200) {
+        let counted = |reports: &[(usize, u32, u8, usize)]| {
+            let mut attendance = [Attendance::default(); 20];
+            let (mut days, mut bad_days) = (0, 0);
+            for (device, day, bad, _) in reports {
+                if let Arrival::New { bad, .. } = attendance[*device].arrive(*day, *bad, Counting::EveryDay) {
+                    (days, bad_days) = (days + 1, bad_days + bad.count_ones());
+                }
+            }
+            (days, bad_days)
+        };
+        // A device's day has one report, whatever number of times it comes.
+        let mut seen = std::collections::BTreeSet::new();
+        let punctual: Vec<_> = reports.into_iter().filter(|(device, day, ..)| seen.insert((*device, *day))).collect();
+        let mut anyhow: Vec<_> = punctual.iter().flat_map(|r| std::iter::repeat_n(*r, r.3 + 1)).collect();
+        anyhow.sort_by_key(|r| (r.1.wrapping_mul(0x9E37_79B9) ^ by as u32, r.0));
+        let by = by % anyhow.len();
+        anyhow.rotate_left(by);
+        prop_assert_eq!(counted(&anyhow), counted(&punctual));
+    }
+
     /// Each day counts once, however often and in whatever order it comes.
     #[test]
     fn a_day_counts_once(days in proptest::collection::vec((0u32..60, any::<bool>()), 1..200)) {

@@ -81,17 +81,17 @@ fn truth(input: &mut &[u8], context: &Context<'_>, depth: u8) -> Option<bool> {
     }
     let inner = |input: &mut &[u8]| truth(input, context, depth.saturating_add(1));
     match take(input).ok()? {
-        Node::All(count) => (0..count).fold(Some(true), |all, _| match (all, inner(input)) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (Some(true), Some(true)) => Some(true),
-            _ => None,
-        }),
-        Node::Any(count) => (0..count).fold(Some(false), |any, _| match (any, inner(input)) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (Some(false), Some(false)) => Some(false),
-            _ => None,
-        }),
-        Node::Not => inner(input).map(|t| !t),
+        Node::All(count) => {
+            let mut all = Some(true);
+            (0..count).for_each(|_| all = negated(either(negated(all), negated(inner(input)))));
+            all
+        }
+        Node::Any(count) => {
+            let mut any = Some(false);
+            (0..count).for_each(|_| any = either(any, inner(input)));
+            any
+        }
+        Node::Not => negated(inner(input)),
         Node::Has(name) => Some(context.attribute(name).is_some()),
         Node::Equal(name, value) => equal(context.attribute(name)?, value),
         Node::In(name, count) => {
@@ -99,11 +99,7 @@ fn truth(input: &mut &[u8], context: &Context<'_>, depth: u8) -> Option<bool> {
             let mut found = Some(false);
             for _ in 0..count {
                 let value = take(input).ok()?;
-                found = match (found, attribute.and_then(|a| equal(a, value))) {
-                    (Some(true), _) | (_, Some(true)) => Some(true),
-                    (Some(false), Some(false)) => Some(false),
-                    _ => None,
-                };
+                found = either(found, attribute.and_then(|a| equal(a, value)));
             }
             found
         }
@@ -119,6 +115,18 @@ fn truth(input: &mut &[u8], context: &Context<'_>, depth: u8) -> Option<bool> {
             Some(least && most)
         }
     }
+}
+
+fn either(a: Option<bool>, b: Option<bool>) -> Option<bool> {
+    match (a, b) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (Some(false), Some(false)) => Some(false),
+        _ => None,
+    }
+}
+
+fn negated(truth: Option<bool>) -> Option<bool> {
+    truth.map(|t| !t)
 }
 
 /// Values of different types are not comparable.

@@ -137,8 +137,7 @@ fn names_are_openfeatures() {
 
 #[test]
 fn three_values() {
-    let (yes, no) =
-        (When::Equal("a".into(), Setting::Int(1)), When::Equal("a".into(), Setting::Int(2)));
+    let (yes, no) = (When::Equal("a".into(), Setting::Int(1)), When::Equal("a".into(), Setting::Int(2)));
     let unknown = When::Equal("b".into(), Setting::Int(1));
     let holds = |when: &When| {
         let mut flag = spec("fast", &[("off", Setting::Bool(false)), ("on", Setting::Bool(true))]);
@@ -173,7 +172,12 @@ fn versions_are_ordered() {
     let rising = ["0.9", "1", "1.0.1-rc.1", "1.0.1", "1.2.0", "1.10", "2.0.0-beta", "2.0.0+build.7"];
     assert!(rising.windows(2).all(|w| v(w[0]) < v(w[1])));
     assert_eq!((v("1"), v("1.2+x")), (v("1.0.0"), v("1.2.0")));
-    assert!(["", "1.", ".1", "a", "1.2.3.4", "1.-2", "1-", "99999999999", "-1", "+"].map(Version::parse).iter().all(Option::is_none));
+    assert!(
+        ["", "1.", ".1", "a", "1.2.3.4", "1.-2", "1-", "99999999999", "-1", "+"]
+            .map(Version::parse)
+            .iter()
+            .all(Option::is_none)
+    );
 }
 
 #[test]
@@ -230,11 +234,19 @@ fn golden_document() {
     if std::env::var_os("DUNLIN_DRAW").is_some() {
         std::fs::write(path, &payload).unwrap();
     }
-    assert_eq!(std::fs::read(path).unwrap(), payload, "the format has changed, or run this test once with DUNLIN_DRAW=1");
+    assert_eq!(
+        std::fs::read(path).unwrap(),
+        payload,
+        "the format has changed, or run this test once with DUNLIN_DRAW=1"
+    );
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
-    prop_oneof![(0i64..4).prop_map(Setting::Int), "[ab]{0,2}".prop_map(Setting::Text), any::<bool>().prop_map(Setting::Bool)]
+    prop_oneof![
+        (0i64..4).prop_map(Setting::Int),
+        "[ab]{0,2}".prop_map(Setting::Text),
+        any::<bool>().prop_map(Setting::Bool)
+    ]
 }
 
 fn when() -> impl Strategy<Value = When> {

@@ -102,7 +102,8 @@ fn the_interval_is_the_formula() {
     let tight = interval(0.0, 1.0, 1.0, 0.01).high;
     assert!((3.3..3.8).contains(&tight), "{tight}");
     assert!([0.3, 0.6, 1.5, 3.0].iter().all(|p| interval(0.0, 1.0 / p, *p, 0.01).high * p.sqrt() > tight - 0.02));
-    for (variance, progress, alpha) in [(1.0, 0.0, 0.01), (f64::NAN, 1.0, 0.01), (1.0, 1.0, 0.0), (f64::INFINITY, 1.0, 0.01)]
+    for (variance, progress, alpha) in
+        [(1.0, 0.0, 0.01), (f64::NAN, 1.0, 0.01), (1.0, 1.0, 0.0), (f64::INFINITY, 1.0, 0.01)]
     {
         assert_eq!(interval(0.0, variance, progress, alpha), Interval { low: f64::NEG_INFINITY, high: f64::INFINITY });
     }
@@ -151,7 +152,11 @@ fn sizes_raise_no_false_alarm_and_a_true_one() {
         let mut random = Random(run << 32);
         let mut seen = Both::new(0, 0);
         (1..=4000).find(|_| {
-            if random.uniform() < true_share { seen.canary += 1 } else { seen.control += 1 }
+            if random.uniform() < true_share {
+                seen.canary += 1
+            } else {
+                seen.control += 1
+            }
             ln_mismatch(seen, 0.25) >= 1000f64.ln()
         })
     };

@@ -96,7 +96,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("everything the stage asks for is there"),
-            Self::Guardrail(g) => write!(f, "more bad device-days by {} than the control cohort's rate allows", g.name()),
+            Self::Guardrail(g) => {
+                write!(f, "more bad device-days by {} than the control cohort's rate allows", g.name())
+            }
             Self::SampleRatio(hop) => {
                 write!(f, "the arms' sizes after the hop '{}' are not as planned: look for lost devices", hop.name())
             }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::cohort::{Arm, Salt, Share};
 use crate::gate::Expected;
 
+/// Candidates that an A/B test may have.
+pub const MAX_CANDIDATES: usize = 7;
+
 /// Whom a stage reaches, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Exposure {
@@ -26,7 +29,7 @@ pub enum Exposure {
     Variants {
         /// Devices that take part.
         share: Share,
-        /// Number of candidates, 1 to 7.
+        /// Number of candidates, 1 to [`MAX_CANDIDATES`].
         candidates: u8,
     },
     /// A/B test within devices: each runs the baseline or the candidate by the hour.
@@ -119,7 +122,7 @@ impl Exposure {
             Self::Shadow { canary, control, every } => match split(canary, control) {
                 with @ Assignment { installs: Some(0), .. } => {
                     // Devices take different inputs, so that a fleet's shadows do not run at one moment.
-                    let turn = every > 0 && subject.input.wrapping_add(bucket.0) % every == 0;
+                    let turn = every > 0 && subject.input.wrapping_add(bucket.0).is_multiple_of(every);
                     Assignment { serves: None, shadows: turn.then_some(0), ..with }
                 }
                 without => without,
@@ -156,7 +159,9 @@ impl Exposure {
             Self::Share { canary, control } => canary > Share::NONE && fits(canary, control),
             Self::Shadow { canary, control, every } => canary > Share::NONE && fits(canary, control) && every > 0,
             Self::Ring { control, .. } => control < Share::ALL,
-            Self::Variants { share, candidates } => share > Share::NONE && (1..=7).contains(&candidates),
+            Self::Variants { share, candidates } => {
+                share > Share::NONE && (1..=MAX_CANDIDATES).contains(&candidates.into())
+            }
             Self::Crossover { share } => share > Share::NONE,
         }
     }
@@ -168,7 +173,9 @@ impl Exposure {
             // The laboratory's devices are few, and named.
             (Self::Ring { ring: 0, .. }, _) => true,
             (Self::Ring { ring: a, control: x }, Self::Ring { ring: b, control: y }) => a <= b && x >= y,
-            (Self::Variants { share: a, candidates: x }, Self::Variants { share: b, candidates: y }) => a <= b && x == y,
+            (Self::Variants { share: a, candidates: x }, Self::Variants { share: b, candidates: y }) => {
+                a <= b && x == y
+            }
             (Self::Crossover { share: a }, Self::Crossover { share: b } | Self::Share { canary: b, .. }) => a <= b,
             (
                 Self::Share { canary: a, .. } | Self::Shadow { canary: a, .. },

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Exposure;
 use crate::cohort::Share;
+use crate::gate::Design;
 
 /// Stages that a plan may have.
 pub const MAX_STAGES: usize = 8;
@@ -93,6 +94,27 @@ impl Stage {
         self
     }
 
+    /// What it will be able to see in a fleet of so many devices, where a part of `rate` of all device-days is bad by some
+    /// guardrail anyway. Nothing for rings, whose sizes are not known here, and where there is no control cohort.
+    #[must_use]
+    pub fn design(&self, fleet: u32, rate: f64) -> Option<Design> {
+        let devices = |share: Share, parts: u32| ((u64::from(fleet) * share.bound()) >> 32) as u32 / parts;
+        let (canary, control) = match self.exposure {
+            Exposure::Share { canary, control } | Exposure::Shadow { canary, control, .. } => {
+                (devices(canary, 1), devices(control, 1))
+            }
+            Exposure::Variants { share, candidates } => {
+                let each = devices(share, u32::from(candidates) + 1);
+                (each, each)
+            }
+            // Each device is half of the time in either arm.
+            Exposure::Crossover { share } => (devices(share, 2), devices(share, 2)),
+            Exposure::Ring { .. } => return None,
+        };
+        let days = (self.limit / DAY).max(1);
+        (canary > 0 && control > 0).then(|| Design { days, ..Design::new(canary, control, rate) })
+    }
+
     /// The laboratory: 5 devices of ring 0 for a day without a failure.
     pub const LABORATORY: Self =
         Self::new(Exposure::Ring { ring: 0, control: Share::NONE }).samples(5, 5).zero_failures();
@@ -112,7 +134,7 @@ pub enum Strategy {
     Variants {
         /// Devices that take part.
         share: Share,
-        /// Number of candidates, 1 to 7.
+        /// Number of candidates, 1 to [`super::MAX_CANDIDATES`].
         candidates: u8,
     },
     /// The candidate and the baseline by the hour on the same devices, until somebody chooses.
@@ -220,9 +242,9 @@ impl Plan {
                     .samples(60, 300)
                     .margins(Margins::NotOutside)
             }),
-            Strategy::Few { rings } => Self::rings(rings, |ring| {
-                Stage::new(Exposure::Ring { ring, control: Share::NONE }).zero_failures()
-            }),
+            Strategy::Few { rings } => {
+                Self::rings(rings, |ring| Stage::new(Exposure::Ring { ring, control: Share::NONE }).zero_failures())
+            }
             Strategy::Variants { share, candidates } => {
                 let test = Stage::new(Exposure::Variants { share, candidates }).samples(60, 600);
                 Self::new(&[test.margins(Margins::Inside).hours(7 * DAY, 28 * DAY)])
@@ -238,6 +260,38 @@ impl Plan {
             }
             Strategy::HoldBack { share } => Self::new(&[held(share)]),
         }
+    }
+
+    /// A canary's plan for a fleet of so many devices: as [`Strategy::Canary`], with at least 60 devices in each stage
+    /// and no more device-days asked than its devices bring in ten days. Below 120 devices, [`Strategy::Few`]: statistics
+    /// see nothing there.
+    ///
+    /// # Errors
+    /// None for any number of devices; the plan is checked as others are.
+    pub fn for_fleet(devices: u32) -> Result<Self, PlanError> {
+        if devices < 120 {
+            return Self::of(Strategy::Few { rings: 5 });
+        }
+        let mut plan = Self::of(Strategy::Canary)?;
+        let least = Share::of(60, devices);
+        // From the last stage back: one that reaches nearly as many as the next, which asks for more, is left out.
+        let mut next = u64::MAX / 2;
+        for place in plan.0.iter_mut().rev() {
+            let Some(stage) = place else { continue };
+            let Exposure::Share { canary, control } = stage.exposure else { continue };
+            let wider = canary.max(least);
+            let control = if wider == canary { control } else { wider.times(3).max(control).min(wider.rest()) };
+            stage.exposure = Exposure::Share { canary: wider, control };
+            let days = 8 * ((u64::from(devices) * wider.bound()) >> 32);
+            stage.device_days = stage.device_days.min(days.try_into().unwrap_or(u32::MAX));
+            if 2 * next < 3 * wider.bound() {
+                *place = None;
+            } else {
+                next = wider.bound();
+            }
+        }
+        let mut stages = plan.0.into_iter().flatten();
+        Self(core::array::from_fn(|_| stages.next())).checked()
     }
 
     fn rings(rings: u8, stage: impl Fn(u8) -> Stage) -> Result<Self, PlanError> {

@@ -39,7 +39,10 @@ fn a_good_candidate_goes_through_in_the_least_time_of_each_stage() {
         assert_eq!((rollout.stage(), rollout.phase()), (stage, Phase::Running));
         good(&mut evidence, stage, days - 1);
         let hold = rollout.step(&[evidence], now + (soak - 1) * HOUR);
-        assert_eq!((hold.verdict, hold.reason), (Verdict::Hold, Reason::Soak { hours: soak as u32 - 1, needed: soak as u32 }));
+        assert_eq!(
+            (hold.verdict, hold.reason),
+            (Verdict::Hold, Reason::Soak { hours: soak as u32 - 1, needed: soak as u32 })
+        );
         now += soak * HOUR;
         let hold = rollout.step(&[evidence], now);
         assert_eq!(hold.reason, Reason::DeviceDays { found: u64::from(days) - 1, needed: days }, "{hold}");
@@ -242,6 +245,11 @@ fn candidates_are_judged_apart_and_one_is_chosen() {
     let decision = rollout.judge(&bad, 9 * 24 * HOUR);
     assert_eq!((decision.verdict, decision.numbers.candidate), (Verdict::Rollback, 1));
     assert!((decision.numbers.hard[0].bound - 200f64.ln()).abs() < 1e-12);
+    // Each has a peak of its own.
+    let mut stepped = rollout;
+    stepped.step(&bad, 9 * 24 * HOUR);
+    assert_eq!(stepped.numbers(&bad, 0).hard[0].peak, stepped.numbers(&bad, 0).hard[0].ln_e.max(0.0));
+    assert!(stepped.numbers(&both, 1).hard[0].peak > 5.0);
     assert_eq!(rollout.choose(2), Err(RolloutError::Candidate));
     rollout.choose(1).unwrap();
     rollout.approve(0).unwrap();
@@ -345,6 +353,28 @@ fn every_strategy_is_a_plan_and_a_wrong_one_is_refused() {
     assert_eq!(damaged.judge(&[], 0).verdict, Verdict::Rollback);
 }
 
+#[test]
+fn small_fleets_get_plans_they_can_pass() {
+    assert_eq!(Plan::for_fleet(100).unwrap(), Plan::of(Strategy::Few { rings: 5 }).unwrap());
+    assert_eq!(Plan::for_fleet(10_000).unwrap(), Plan::of(Strategy::Canary).unwrap());
+    for (fleet, stages) in [(120u32, 3), (200, 3), (1000, 4), (1300, 4), (5000, 5), (u32::MAX, 5)] {
+        let plan = Plan::for_fleet(fleet).unwrap();
+        assert_eq!(plan.stages().count(), stages, "{fleet}");
+        for stage in plan.stages().skip(1) {
+            let Exposure::Share { canary, control } = stage.exposure else { panic!("{stage:?}") };
+            // One device is lost to rounding.
+            let devices = (u64::from(fleet) * canary.bound()) >> 32;
+            assert!(devices >= 59 && u64::from(stage.device_days) <= 8 * (devices + 1), "{fleet} {stage:?}");
+            assert!(control > Share::NONE && stage.device_days >= 300, "{fleet} {stage:?}");
+        }
+    }
+    let stages: std::vec::Vec<_> = Plan::for_fleet(10_000).unwrap().stages().copied().collect();
+    assert_eq!(stages[0].design(10_000, 0.01), None);
+    let design = stages[1].design(10_000, 0.01).unwrap();
+    assert_eq!((design.canary, design.control, design.days), (99, 299, 14));
+    assert!(design.minimum_ratio(0.8).unwrap() > stages[2].design(10_000, 0.01).unwrap().minimum_ratio(0.8).unwrap());
+}
+
 proptest! {
     /// Whatever happens: steps are the table's, a refused one changes nothing, stages only rise within an attempt,
     /// nobody serves a candidate before the start or after a rollback, and without evidence nothing advances.
@@ -383,6 +413,8 @@ proptest! {
                         Verdict::Advance => (rollout.phase(), rollout.stage()) != (before.phase(), before.stage()),
                     };
                     prop_assert!(moved, "{}", decision);
+                    let kept = postcard::to_allocvec(&decision).unwrap();
+                    prop_assert_eq!(postcard::from_bytes::<Decision>(&kept).unwrap(), decision);
                     Ok(())
                 }
             };

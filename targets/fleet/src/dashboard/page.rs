@@ -96,7 +96,6 @@ async fn frame<S: Source>(
         csrf: session::csrf(secret),
         now: dashboard.source.now(),
         notice: NOTICES.iter().find(|(key, _)| done(key)).map(|(_, text)| (*text).to_owned()),
-        address,
     };
     Ok((viewer, frame))
 }

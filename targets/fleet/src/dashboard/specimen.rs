@@ -19,7 +19,6 @@ fn frame(title: &str, section: Section) -> Frame {
         role: "approver".to_owned(),
         csrf: "0".repeat(64),
         now: NOW,
-        address: "/".to_owned(),
         notice: None,
     }
 }

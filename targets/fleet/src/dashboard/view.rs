@@ -51,8 +51,6 @@ pub(crate) struct Frame {
     pub(crate) csrf: String,
     /// The moment of the page, seconds since 1970.
     pub(crate) now: i64,
-    /// Where to ask for the page anew.
-    pub(crate) address: String,
     /// What an action just did.
     pub(crate) notice: Option<String>,
 }

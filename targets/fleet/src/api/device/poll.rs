@@ -100,10 +100,10 @@ pub(super) async fn poll(
 fn jittered(seconds: u32) -> ApiResult<u32> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(|_| ApiError::unavailable("no randomness"))?;
-    let seconds = seconds.max(1);
-    Ok((seconds / 2)
-        .saturating_add((u64::from(u32::from_le_bytes(bytes)) * (u64::from(seconds) + 1) >> 32) as u32)
-        .max(1))
+    let random = u64::from(u32::from_le_bytes(bytes));
+    let seconds = u64::from(seconds.max(1));
+    let spread = (random * (seconds + 1)) >> 32;
+    Ok(u32::try_from(seconds / 2 + spread).unwrap_or(u32::MAX).max(1))
 }
 
 async fn offer(

@@ -280,7 +280,7 @@ async fn put(
 
 /// What each stage would be able to see with so many devices.
 fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<Outlook> {
-    let part = |share: dunlin_rollout::Share| (u64::from(devices) * share.bound() >> 32) as u32;
+    let part = |share: dunlin_rollout::Share| ((u64::from(devices) * share.bound()) >> 32) as u32;
     let size = |exposure: &Exposure| match *exposure {
         Exposure::Share { canary, control } | Exposure::Shadow { canary, control, .. } => (part(canary), part(control)),
         Exposure::Variants { share, candidates } => {

@@ -1,0 +1,273 @@
+//! Operators: roles, tenants, idempotency, refusals, audit.
+
+use dunlin_fleet::store::{Store, audit};
+use dunlin_fleet::{hex, openapi};
+use serde_json::{Value, json};
+
+use super::device::{self, Device};
+use super::site::{Site, on_each_engine, publish};
+
+/// Every route of the OpenAPI document, with every role and with another tenant's things: who may not is refused, and
+/// nobody sees what is another tenant's.
+#[test]
+fn no_route_leaks_to_other_roles_or_tenants() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let ours = site.tenant("ours", 1, json!({})).await;
+        let theirs = site.tenant("theirs", 2, json!({})).await;
+        // What is theirs: one of everything.
+        let (one, two) = (theirs.keys.package("m", 1, 100), theirs.keys.package("m", 2, 100));
+        publish(&site.client, &theirs, &one).await.ok();
+        publish(&site.client, &theirs, &two).await.ok();
+        let device = Device::enrol(&site.client, &theirs, 1, Some(one.digest), &site.clock).await;
+        let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "canary" } });
+        site.client.call("PUT", "/v1/rollouts/secret-rollout", &theirs.operator, draft.clone()).await.ok();
+        site.client.call("POST", "/v1/rollouts/secret-rollout/start", &theirs.operator, Value::Null).await.ok();
+        let marks = [hex(&device.id), one.id(), two.id(), "secret-rollout".to_owned(), "theirs".to_owned()];
+
+        let document = serde_json::to_value(openapi()).expect("JSON");
+        let ranks = ["enrol", "viewer", "operator", "approver", "admin"];
+        let rank = |role: &str| ranks.iter().position(|r| *r == role);
+        let (mut routes, mut requests) = (0, 0);
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let Some(needed) = operation["x-role"].as_str() else { panic!("{method} {path} has no x-role") };
+                routes += 1;
+                let path = path
+                    .replace("{tenant}", "theirs")
+                    .replace("{name}", "theirs-viewer")
+                    .replace("{device}", &hex(&device.id))
+                    .replace("{digest}", &two.id())
+                    .replace("{base}", &one.id())
+                    .replace("{rollout}", "secret-rollout")
+                    .replace("{alert}", "1");
+                assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
+                let method = method.to_uppercase();
+                let body = match path.rsplit('/').next() {
+                    Some("abort") => json!({ "devices": "keep" }),
+                    Some("advance") => json!({ "stage": 0 }),
+                    Some("secret-rollout") => draft.clone(),
+                    Some("flags") => json!({ "version": 0, "flags": [] }),
+                    Some("theirs-viewer") => json!({ "role": "viewer", "tenant": "theirs" }),
+                    _ => json!({}),
+                };
+                for role in ranks {
+                    let answer = site.client.call(&method, &path, ours.token(role), body.clone()).await;
+                    requests += 1;
+                    let status = answer.status.as_u16();
+                    let may = needed != "installation" && rank(role) >= rank(needed);
+                    let for_another = method == "PUT" && path.starts_with("/v1/tokens/");
+                    assert_eq!(status == 403, !may || for_another, "{role}: {method} {path} gave {status}");
+                    assert_ne!(status, 401, "{role}: {method} {path}");
+                    assert!(status < 500, "{role}: {method} {path} gave {status}");
+                    let text = String::from_utf8_lossy(&answer.body).into_owned();
+                    // The words of the request may come back in the refusal; nothing else of theirs may.
+                    for mark in
+                        marks.iter().filter(|m| !path.contains(m.as_str()) && !body.to_string().contains(m.as_str()))
+                    {
+                        assert!(!text.contains(mark), "{role}: {method} {path} leaks {mark}: {text}");
+                    }
+                    if marks[..4].iter().any(|m| path.contains(m.as_str())) && may {
+                        assert!(
+                            matches!(status, 400 | 404 | 409 | 422),
+                            "{role}: {method} {path} gave {status}: {text}"
+                        );
+                    }
+                }
+                let answer = site.client.call(&method, &path, "dnl_unknown", body).await;
+                assert_eq!(answer.status.as_u16(), 401, "{method} {path}");
+            }
+        }
+        assert!(routes >= 25, "{routes} routes");
+        eprintln!("{requests} requests on {routes} routes");
+        // And nothing of theirs has changed.
+        let status = site.client.call("GET", "/v1/rollouts/secret-rollout", &theirs.viewer, Value::Null).await.ok();
+        assert_eq!(status["phase"], "Running", "{status}");
+        let tokens = site.client.call("GET", "/v1/tokens", &theirs.admin, Value::Null).await.ok();
+        assert!(tokens.as_array().expect("a list").iter().all(|t| t["revoked"].is_null()), "{tokens}");
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn packages_are_immutable_and_have_to_be_signed() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({ "max_bytes": 20_000 })).await;
+        let one = tenant.keys.package("m", 1, 5000);
+        publish(&site.client, &tenant, &one).await.ok();
+        publish(&site.client, &tenant, &one).await.ok();
+        let listed = site.client.call("GET", "/v1/packages", &tenant.viewer, Value::Null).await.ok();
+        assert_eq!(listed.as_array().expect("a list").len(), 1);
+
+        let mut damaged = tenant.keys.package("m", 2, 5000);
+        damaged.bytes[700] ^= 1;
+        publish(&site.client, &tenant, &damaged).await.refused(422);
+        let stranger = super::site::Keys::new(9).package("m", 2, 5000);
+        let text = publish(&site.client, &tenant, &stranger).await.refused(422);
+        assert!(text.contains("signatures"), "{text}");
+        let mut mixed = tenant.keys.package("m", 3, 5000);
+        mixed.release = one.release.clone();
+        publish(&site.client, &tenant, &mixed).await.refused(422);
+        // The number is taken.
+        publish(&site.client, &tenant, &tenant.keys.package("m", 1, 5001)).await.refused(409);
+        // The quota.
+        publish(&site.client, &tenant, &tenant.keys.package("m", 4, 18_000)).await.refused(507);
+        publish(&site.client, &tenant, &tenant.keys.package("m", 5, 5000)).await.ok();
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn bad_input_is_refused_with_a_reason() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let call =
+            async |method: &str, path: &str, body: Value| site.client.call(method, path, &tenant.admin, body).await;
+        call("PUT", "/v1/rollouts/r", json!({ "candidates": [], "strategy": { "kind": "canary" } })).await.refused(422);
+        call("PUT", "/v1/rollouts/r", json!({ "candidates": ["zz"], "strategy": { "kind": "canary" } }))
+            .await
+            .refused(400);
+        let unknown = "0".repeat(64);
+        call("PUT", "/v1/rollouts/r", json!({ "candidates": [unknown], "strategy": { "kind": "canary" } }))
+            .await
+            .refused(404);
+        call("PUT", "/v1/rollouts/a%20b", json!({ "candidates": [unknown], "strategy": { "kind": "canary" } }))
+            .await
+            .refused(400);
+        let text = call("PUT", "/v1/rollouts/r", json!({ "candidates": [unknown], "strategy": { "kind": "all" } }))
+            .await
+            .refused(400);
+        assert!(text.contains("all"), "{text}");
+        call("PUT", "/v1/flags", json!({ "version": 7, "flags": [] })).await.refused(409);
+        call("PUT", "/v1/tenant", json!({ "poll_seconds": 0 })).await.refused(422);
+        call("PUT", "/v1/tenant", json!({ "pol_seconds": 1 })).await.refused(400);
+        call("GET", "/v1/devices?limit=x", Value::Null).await.refused(400);
+        call("GET", "/v1/nothing", Value::Null).await.refused(404);
+        let long = json!({ "title": "x".repeat(300_000) });
+        site.client.call("PUT", "/v1/tenants/b", &site.system, long).await.refused(413);
+
+        let package = tenant.keys.package("m", 1, 10);
+        publish(&site.client, &tenant, &package).await.ok();
+        let stages =
+            |stage: Value| json!({ "candidates": [package.id()], "strategy": { "kind": "stages", "stages": [stage] } });
+        for (stage, word) in [
+            (json!({ "canary_percent": 10 }), "control"),
+            (json!({ "canary_percent": 60, "control_percent": 60 }), "more than all"),
+            (json!({ "canary_percent": 101, "control_percent": 1 }), "percentage"),
+            (json!({ "canary_percent": 10, "control_percent": 10, "device_days": 0 }), "device-days"),
+        ] {
+            let text = call("PUT", "/v1/rollouts/r", stages(stage)).await.refused(422);
+            assert!(text.contains(word), "{text}");
+        }
+        let metric = json!({ "candidates": [package.id()], "strategy": { "kind": "canary" },
+            "gate": { "margins": [{ "metric": "latnecy", "relative": 0.1 }] } });
+        call("PUT", "/v1/rollouts/r", metric).await.refused(422);
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn the_audit_log_cannot_be_rewritten() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        publish(&site.client, &tenant, &tenant.keys.package("m", 1, 10)).await.ok();
+        let log = site.client.call("GET", "/v1/audit", &tenant.viewer, Value::Null).await.ok();
+        let actions: Vec<&str> = log.as_array().expect("a list").iter().filter_map(|e| e["action"].as_str()).collect();
+        assert!(actions.contains(&"root.put") && actions.contains(&"package.publish"), "{actions:?}");
+
+        let store = Store::open(&database.url, 2).await.expect("opens");
+        assert!(matches!(audit::verify(&store, "a").await, Ok(audit::Chain::Whole { entries, .. }) if entries >= 7));
+        sqlx::any::install_default_drivers();
+        let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
+        for statement in ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"] {
+            let refused = sqlx::raw_sql(statement).execute(&pool).await.expect_err(statement);
+            assert!(refused.to_string().contains("audit log"), "{refused}");
+        }
+        // Somebody with the database's own powers can take the guard away, and is found out.
+        let guards: &[&'static str] = match database.engine {
+            "sqlite" => &["DROP TRIGGER audit_is_not_changed"],
+            _ => &["DROP TRIGGER audit_is_append_only ON audit"],
+        };
+        for guard in guards {
+            sqlx::raw_sql(*guard).execute(&pool).await.expect("dropped");
+        }
+        sqlx::raw_sql("UPDATE audit SET actor = 'somebody else' WHERE tenant = 'a' AND n = 3")
+            .execute(&pool)
+            .await
+            .expect("written");
+        assert_eq!(audit::verify(&store, "a").await.expect("read"), audit::Chain::Broken { at: 3 });
+        pool.close().await;
+        store.close().await;
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn rates_and_quotas_hold() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({ "operator_rate": 20, "max_devices": 2 })).await;
+        let mut refused = 0;
+        for _ in 0..200 {
+            let answer = site.client.call("GET", "/v1/tenant", &tenant.viewer, Value::Null).await;
+            if answer.status.as_u16() == 429 {
+                refused += 1;
+                let after: u64 = answer.headers["retry-after"].to_str().expect("text").parse().expect("seconds");
+                assert!((1..=5).contains(&after), "{after}");
+            }
+        }
+        assert!(refused > 0, "two hundred at once are more than twenty a second");
+        for n in 0..2 {
+            Device::enrol(&site.client, &tenant, n, None, &site.clock).await;
+        }
+        let key = dunlin_update::trust::SecretKey::from_seed([77; 32]);
+        device::enrol(&site.client, &tenant.enrol, &key).await.refused(507);
+        // Those that are enrolled may do so again.
+        Device::enrol(&site.client, &tenant, 1, None, &site.clock).await;
+        let metrics = site.client.send("GET", "/metrics", &[], "").await.expect("answer");
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        assert!(text.contains("dunlin_fleet_rate_limited_total"), "{text}");
+        for path in ["/healthz", "/readyz", "/openapi.json"] {
+            assert!(site.client.send("GET", path, &[], "").await.expect("answer").status.is_success(), "{path}");
+        }
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn a_backup_gives_the_same_server() {
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    runtime.block_on(async {
+        let place = folder.path().join("data");
+        std::fs::create_dir(&place).expect("a folder");
+        let url = format!("sqlite://{}", place.join("fleet.db").display());
+        let database = super::database::Database { engine: "sqlite", url };
+        let site = Site::start(&place, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let package = tenant.keys.package("m", 1, 3000);
+        publish(&site.client, &tenant, &package).await.ok();
+        let store = Store::open(&database.url, 2).await.expect("opens");
+        let config = super::site::config(&place, &database, &site.clock);
+        let copy = folder.path().join("backup");
+        dunlin_fleet::backup::backup(&store, &config, &copy).await.expect("a backup");
+        store.close().await;
+        site.server.stop().await;
+        dunlin_fleet::backup::restore(&copy, &place).expect_err("not empty");
+        let other = folder.path().join("other");
+        dunlin_fleet::backup::restore(&copy, &other).expect("restored");
+        let url = format!("sqlite://{}", other.join("fleet.db").display());
+        let database = super::database::Database { engine: "sqlite", url };
+        let server =
+            dunlin_fleet::Server::start(super::site::config(&other, &database, &site.clock)).await.expect("starts");
+        let client = super::site::Client::new(server.address());
+        let root = client.call("GET", "/v1/root", &tenant.viewer, Value::Null).await.ok();
+        assert_eq!(root["problem"], Value::Null, "the key came along");
+        // The same package is known, and its bytes are there.
+        publish(&client, &tenant, &package).await.ok();
+        server.stop().await;
+    });
+}

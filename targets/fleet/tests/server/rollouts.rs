@@ -1,0 +1,289 @@
+//! Rollouts from the first device to the last, or back; days pass as fast as the test wants.
+
+use std::collections::HashSet;
+
+use dunlin_fleet::hex;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::device::{Behaviour, Device};
+use super::site::{Published, Site, Tenant, on_each_engine, publish};
+
+pub(crate) struct Flock {
+    pub(crate) devices: Vec<Device>,
+}
+
+impl Flock {
+    pub(crate) async fn enrol(site: &Site, tenant: &Tenant, count: u32, running: &Published) -> Self {
+        let mut devices = Vec::new();
+        for n in 0..count {
+            devices.push(Device::enrol(&site.client, tenant, n, Some(running.digest), &site.clock).await);
+        }
+        Self { devices }
+    }
+
+    pub(crate) async fn poll(&mut self, site: &Site) {
+        for part in self.devices.chunks_mut(64) {
+            join_all(part.iter_mut().map(|d| d.poll(&site.client))).await;
+        }
+    }
+
+    /// A day with four polls, the last with a report unless the devices are mute; then the server decides.
+    pub(crate) async fn day(&mut self, site: &Site, mute: bool) {
+        for quarter in 0..4 {
+            if quarter == 3 && !mute {
+                self.devices.iter_mut().for_each(Device::measure);
+            }
+            self.poll(site).await;
+            site.clock.skip(6 * 3600 + 20);
+        }
+        site.server.tick().await;
+    }
+
+    pub(crate) fn running(&self, package: &Published) -> usize {
+        self.devices.iter().filter(|d| d.running == Some(package.digest)).count()
+    }
+
+    pub(crate) fn offered(&self, package: &Published) -> HashSet<[u8; 16]> {
+        self.devices.iter().filter(|d| d.offered.contains(&package.digest)).map(|d| d.id).collect()
+    }
+}
+
+pub(crate) async fn status(site: &Site, tenant: &Tenant, id: &str) -> Value {
+    site.client.call("GET", &format!("/v1/rollouts/{id}"), &tenant.viewer, Value::Null).await.ok()
+}
+
+fn arm(status: &Value, arm: &str, what: &str) -> i64 {
+    let ways = status["arms"]["ways"].as_array().expect("ways");
+    ways.iter().find(|w| w["arm"] == arm).and_then(|w| w[what].as_i64()).unwrap_or(0)
+}
+
+/// Two packages that are published, and a rollout from the first to the second that is started.
+async fn begun(site: &Site, tenant: &Tenant, stages: Value) -> (Published, Published) {
+    let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
+    publish(&site.client, tenant, &one).await.ok();
+    publish(&site.client, tenant, &two).await.ok();
+    let draft =
+        json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
+    site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft.clone()).await.ok();
+    site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
+    site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+    (one, two)
+}
+
+#[test]
+fn a_good_candidate_reaches_everybody_and_reverts_are_not_successes() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({ "two_person": true })).await;
+        let stages = json!([
+            { "canary_percent": 20, "control_percent": 40, "devices": 10, "device_days": 15 },
+            { "canary_percent": 60, "control_percent": 40, "devices": 20, "device_days": 40 }]);
+        let (one, two) = begun(&site, &tenant, stages).await;
+        let started = status(&site, &tenant, "r").await;
+        site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+        assert_eq!(
+            status(&site, &tenant, "r").await["sequence"],
+            started["sequence"],
+            "starting again changes nothing"
+        );
+        let mut flock = Flock::enrol(&site, &tenant, 120, &one).await;
+        let mut day = 0;
+        while status(&site, &tenant, "r").await["phase"] == "Running" && day < 10 {
+            flock.day(&site, false).await;
+            day += 1;
+        }
+        let waiting = status(&site, &tenant, "r").await;
+        assert_eq!((&waiting["phase"], &waiting["stage"]), (&json!("Awaiting"), &json!(0)), "{waiting}");
+        let canary = flock.offered(&two);
+        assert!((10..40).contains(&canary.len()), "{} of 120 at 20 %", canary.len());
+        assert_eq!(flock.running(&two), canary.len());
+        assert_eq!(arm(&waiting, "candidate0", "runs_candidate"), canary.len() as i64, "{waiting}");
+        assert!(arm(&waiting, "control", "activated") > 20, "{waiting}");
+
+        // Who started it does not approve it, whatever role the token has.
+        site.client.call("POST", "/v1/rollouts/r/approve", &tenant.operator, json!({ "stage": 0 })).await.refused(403);
+        site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, json!({ "stage": 0 })).await.ok();
+        let twice =
+            site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, json!({ "stage": 0 })).await.ok();
+        assert_eq!((&twice["phase"], &twice["stage"]), (&json!("Running"), &json!(1)), "{twice}");
+        for _ in 0..6 {
+            flock.day(&site, false).await;
+        }
+        assert!(flock.offered(&two).is_superset(&canary), "nobody loses it");
+        assert_eq!(status(&site, &tenant, "r").await["phase"], "Completed");
+        for _ in 0..2 {
+            flock.day(&site, false).await;
+        }
+        let done = status(&site, &tenant, "r").await;
+        assert_eq!(flock.running(&two), 120, "{done}");
+        assert_eq!(done["succeeded"], 120, "{done}");
+
+        // A device takes it back after all: it is no success any more, and is not offered it again.
+        flock.devices[7].revert();
+        let offers = flock.devices[7].offered.len();
+        flock.poll(&site).await;
+        flock.poll(&site).await;
+        let after = status(&site, &tenant, "r").await;
+        assert_eq!((&after["succeeded"], &after["reverted"]), (&json!(119), &json!(1)), "{after}");
+        assert_eq!(flock.devices[7].offered.len(), offers);
+
+        // Every step is in the verdicts once, with its numbers.
+        let verdicts = site.client.call("GET", "/v1/rollouts/r/verdicts", &tenant.viewer, Value::Null).await.ok();
+        let verdicts = verdicts.as_array().expect("a list");
+        let advances: Vec<i64> =
+            verdicts.iter().filter(|v| v["verdict"] == "Advance").filter_map(|v| v["stage"].as_i64()).collect();
+        assert_eq!(advances, [0, 1], "{verdicts:?}");
+        assert!(verdicts.iter().all(|v| v["numbers"].as_str().is_some_and(|n| n.contains("ln_e"))));
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn a_bad_candidate_is_taken_back() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let stages = json!([
+            { "canary_percent": 30, "control_percent": 40, "devices": 10, "device_days": 1000 },
+            { "canary_percent": 60, "control_percent": 40, "device_days": 1000 }]);
+        let (one, two) = begun(&site, &tenant, stages).await;
+        let mut flock = Flock::enrol(&site, &tenant, 100, &one).await;
+        flock.devices.iter_mut().for_each(|d| d.behaviour = Behaviour::Fails);
+        let mut days = 0;
+        while status(&site, &tenant, "r").await["phase"] == "Running" && days < 8 {
+            flock.day(&site, false).await;
+            days += 1;
+        }
+        let stopped = status(&site, &tenant, "r").await;
+        assert_eq!((&stopped["phase"], &stopped["stage"]), (&json!("RolledBack"), &json!(0)), "{stopped}");
+        let exposed = flock.offered(&two).len();
+        assert!((15..50).contains(&exposed), "{exposed}");
+        for _ in 0..2 {
+            flock.day(&site, false).await;
+        }
+        assert_eq!((flock.running(&one), flock.running(&two)), (100, 0), "all went back");
+        assert_eq!(flock.offered(&two).len(), exposed, "and nobody else got it");
+        assert_eq!(status(&site, &tenant, "r").await["succeeded"], 0);
+
+        let alerts = site.client.call("GET", "/v1/alerts", &tenant.viewer, Value::Null).await.ok();
+        let alert =
+            alerts.as_array().expect("a list").iter().find(|a| a["kind"] == "rollback").expect("an alert").clone();
+        assert!(alert["text"].as_str().expect("text").contains("inference_error"), "{alert}");
+        let detail: Value = serde_json::from_str(alert["detail"].as_str().expect("text")).expect("JSON");
+        assert_eq!(detail["playbook"]["next"], "capture");
+        assert!(detail["decision"]["numbers"]["hard"].is_array(), "{detail}");
+        let path = format!("/v1/alerts/{}/acknowledge", alert["n"]);
+        let seen = site.client.call("POST", &path, &tenant.operator, Value::Null).await.ok();
+        assert_eq!(seen[0]["acknowledged_by"], "a-operator");
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn devices_that_revert_by_themselves_stop_the_laboratory() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let stages = json!([
+            { "ring": 0, "devices": 2, "device_days": 2, "zero_failures": true },
+            { "canary_percent": 60, "control_percent": 40 }]);
+        let (one, two) = begun(&site, &tenant, stages).await;
+        let mut flock = Flock::enrol(&site, &tenant, 20, &one).await;
+        for device in &mut flock.devices[..3] {
+            let path = format!("/v1/devices/{}", hex(&device.id));
+            site.client.call("PATCH", &path, &tenant.operator, json!({ "ring": 0 })).await.ok();
+            device.behaviour = Behaviour::Reverts;
+        }
+        for _ in 0..3 {
+            flock.day(&site, false).await;
+        }
+        let paused = status(&site, &tenant, "r").await;
+        assert_eq!(paused["phase"], "Paused", "{paused}");
+        let laboratory: HashSet<[u8; 16]> = flock.devices[..3].iter().map(|d| d.id).collect();
+        assert_eq!(flock.offered(&two), laboratory, "the ring, and nobody else");
+        assert!(flock.devices[..3].iter().all(|d| d.offered.len() == 1), "what failed here is not offered again");
+        assert_eq!((&paused["succeeded"], &paused["reverted"]), (&json!(0), &json!(3)), "{paused}");
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn no_data_is_never_a_pass() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let stages = json!([
+            { "canary_percent": 50, "control_percent": 50, "limit_hours": 96 },
+            { "canary_percent": 60, "control_percent": 40 }]);
+        let (one, two) = begun(&site, &tenant, stages).await;
+        let mut flock = Flock::enrol(&site, &tenant, 30, &one).await;
+        for _ in 0..6 {
+            flock.day(&site, true).await;
+        }
+        let stopped = status(&site, &tenant, "r").await;
+        assert_eq!((&stopped["phase"], &stopped["stage"]), (&json!("Paused"), &json!(0)), "{stopped}");
+        let offers = flock.offered(&two).len();
+        assert!(offers < 30);
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn people_pause_resume_and_abort() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let stages = json!([
+            { "canary_percent": 50, "control_percent": 50, "device_days": 1000 },
+            { "canary_percent": 60, "control_percent": 40, "device_days": 1000 }]);
+        let (one, two) = begun(&site, &tenant, stages).await;
+        let act = async |action: &str, body: Value| {
+            site.client.call("POST", &format!("/v1/rollouts/r/{action}"), &tenant.approver, body).await
+        };
+        act("pause", Value::Null).await.ok();
+        let sequence = act("pause", Value::Null).await.ok()["sequence"].clone();
+        let mut flock = Flock::enrol(&site, &tenant, 40, &one).await;
+        flock.poll(&site).await;
+        assert_eq!(flock.offered(&two).len(), 0, "nothing is offered while it is paused");
+        let resumed = act("resume", Value::Null).await.ok();
+        assert!(resumed["sequence"].as_i64() > sequence.as_i64());
+        act("resume", Value::Null).await.ok();
+        flock.poll(&site).await;
+        let half = flock.offered(&two).len();
+        assert!((8..32).contains(&half), "{half}");
+
+        // Another rollout of the model has to wait.
+        let three = tenant.keys.package("m", 3, 500);
+        publish(&site.client, &tenant, &three).await.ok();
+        let draft = json!({ "candidates": [three.id()], "base": one.id(), "strategy": { "kind": "canary" } });
+        let dry = site.client.call("PUT", "/v1/rollouts/s?dry_run=true", &tenant.operator, draft.clone()).await.ok();
+        assert_eq!((&dry["stored"], dry["stages"].as_array().map(Vec::len)), (&json!(false), Some(5)), "{dry}");
+        site.client.call("GET", "/v1/rollouts/s", &tenant.operator, Value::Null).await.refused(404);
+        site.client.call("PUT", "/v1/rollouts/s", &tenant.operator, draft).await.ok();
+        let text = site.client.call("POST", "/v1/rollouts/s/start", &tenant.operator, Value::Null).await.refused(409);
+        assert!(text.contains("under way"), "{text}");
+
+        // By hand to the next stage, once however often it is asked.
+        act("advance", json!({})).await.refused(400);
+        for _ in 0..3 {
+            assert_eq!(act("advance", json!({ "stage": 0 })).await.ok()["stage"], 1);
+        }
+        act("advance", json!({ "stage": 5 })).await.refused(409);
+        flock.day(&site, false).await;
+        let more = flock.offered(&two).len();
+        assert!(more >= half && more < 40);
+        act("abort", json!({})).await.refused(400);
+        act("abort", json!({ "devices": "keep" })).await.ok();
+        act("abort", json!({ "devices": "keep" })).await.ok();
+        flock.poll(&site).await;
+        assert_eq!(flock.running(&two), more, "they keep it");
+        act("abort", json!({ "devices": "revert" })).await.ok();
+        flock.day(&site, false).await;
+        assert_eq!(flock.running(&two), 0, "they go back");
+        act("start", Value::Null).await.ok();
+        assert_eq!(status(&site, &tenant, "r").await["phase"], "RolledBack", "it was started already");
+        site.client.call("POST", "/v1/rollouts/s/start", &tenant.operator, Value::Null).await.ok();
+        site.server.stop().await;
+    });
+}
