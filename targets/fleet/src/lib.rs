@@ -20,8 +20,8 @@ mod ingest;
 mod limits;
 mod metrics;
 mod server;
-mod summary;
 pub mod store;
+mod summary;
 mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;

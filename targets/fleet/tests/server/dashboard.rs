@@ -1,0 +1,206 @@
+//! The dashboard over a real store: pages on each engine, and a browser that pauses and rolls back.
+
+use std::path::Path;
+use std::process::Command;
+
+use dunlin_fleet::{hex, wire};
+use dunlin_package::Package;
+use dunlin_telemetry::reference::Draft;
+use dunlin_telemetry::window::Counter;
+use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample};
+use dunlin_update::trust::{self, Release, Role};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::device::{Behaviour, Device};
+use super::rollouts::Flock;
+use super::site::{Answer, Published, Site, Tenant, on_each_engine, publish};
+
+/// A package with the reference of a model that saw two classes evenly.
+fn with_reference(tenant: &Tenant, plain: &Published, number: u32) -> Published {
+    let mut draft = Draft::new();
+    (draft.n, draft.class_output, draft.classes) = (10_000, Some(0), vec![5000, 5000]);
+    let drift = draft.write().expect("a reference");
+    let bytes = dunlin_package::with_drift(&plain.bytes, &drift).expect("a package");
+    let digest = Package::open(&bytes).expect("opens").digest();
+    let release = Release {
+        name: "m",
+        version: &format!("1.{number}"),
+        digest,
+        hash: Sha256::digest(&bytes).into(),
+        len: bytes.len() as u32,
+        number,
+        counter: 0,
+        expires: 0,
+        target: "any",
+        engine_min: (0, 0),
+        ops_version: 0,
+        memory: 0,
+    };
+    let unsigned = trust::envelope(Role::Targets, &release).expect("an envelope");
+    let release = trust::sign(&unsigned, Role::Targets, &tenant.keys.targets).expect("signed");
+    Published { digest, bytes, release }
+}
+
+/// Six hours of a device that sees the first class nine times in ten, and is late now and then.
+fn measure(device: &mut Device, late: u32) {
+    let model = device.running.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
+    let mut recorder = Recorder::<2, 0>::new(device.boot, model);
+    for (class, n) in [(0, 90), (1, 10)] {
+        let seen = Observation { class: Some(class), confidence: Some(0.93), micros: 4100, ..Observation::default() };
+        (0..n).for_each(|_| {
+            recorder.add(&Sample::of(&Reference::NONE, &seen));
+        });
+    }
+    recorder.count(Counter::DeadlineMisses, late);
+    let mut bytes = [0; 512];
+    let len = recorder.take(6 * 3600).encode(Profile::Full, &mut bytes).expect("room");
+    device.unsent.push(wire::Report { boot: device.boot, seq: device.seq, bytes: bytes[..len].to_vec() });
+    device.seq += 1;
+}
+
+/// Two and a half days of a fleet in the first stage of a rollout; one device falls silent, one takes the candidate back.
+async fn story(site: &Site, tenant: &Tenant) -> Flock {
+    let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
+    let (one, two) = (with_reference(tenant, &one, 1), with_reference(tenant, &two, 2));
+    publish(&site.client, tenant, &one).await.ok();
+    publish(&site.client, tenant, &two).await.ok();
+    let mut flock = Flock::enrol(site, tenant, 120, &one).await;
+    let stages = json!([
+        { "canary_percent": 25, "control_percent": 50, "devices": 10, "device_days": 900 },
+        { "canary_percent": 50, "control_percent": 50, "devices": 20, "device_days": 4000, "approval": true }]);
+    let margins = json!([{ "metric": "latency_p95", "relative": 0.1 }]);
+    let draft = json!({ "candidates": [two.id()], "base": one.id(), "gate": { "margins": margins },
+        "strategy": { "kind": "stages", "stages": stages } });
+    site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
+    site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+    let on = json!([["off", { "Bool": false }], ["on", { "Bool": true }]]);
+    let rule = json!({ "when": { "Equal": ["region", { "Text": "eu" }] }, "serve": { "Variant": 1 } });
+    let flags = json!([{ "key": "bicycles", "default": 0, "variants": on, "rules": [rule] }]);
+    site.client
+        .call("PUT", "/v1/flags", &tenant.operator, json!({ "version": 0, "ttl": 86_400, "flags": flags }))
+        .await
+        .ok();
+    let mut silent = None;
+    for quarter in 0..10 {
+        for (i, device) in flock.devices.iter_mut().enumerate() {
+            measure(device, u32::from(i % 40 == 0));
+        }
+        flock.poll(site).await;
+        site.clock.skip(6 * 3600 + 20);
+        site.server.tick().await;
+        if quarter == 5 {
+            silent = flock.devices.pop();
+            let canary = flock.devices.iter_mut().find(|d| d.running == Some(two.digest));
+            canary.expect("somebody has the candidate").revert();
+        }
+    }
+    assert!(silent.is_some_and(|d| d.behaviour == Behaviour::Good));
+    flock.poll(site).await;
+    flock
+}
+
+/// Signs in and returns the session's cookie.
+async fn sign_in(site: &Site, token: &str) -> String {
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded".to_owned()),
+        ("sec-fetch-site", "same-origin".to_owned()),
+    ];
+    let body = format!("token={token}&next=/");
+    let answer = site.client.send("POST", "/login", &headers, body).await.expect("an answer");
+    assert_eq!(answer.status.as_u16(), 303, "{}", String::from_utf8_lossy(&answer.body));
+    let cookie = answer.headers.get("set-cookie").and_then(|c| c.to_str().ok()).expect("a cookie");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    cookie.split(';').next().unwrap_or_default().to_owned()
+}
+
+async fn get(site: &Site, path: &str, cookie: &str) -> Answer {
+    site.client.send("GET", path, &[("cookie", cookie.to_owned())], Vec::new()).await.expect("an answer")
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+#[test]
+fn pages_say_what_the_store_has() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let other = site.tenant("b", 2, json!({})).await;
+        let flock = story(&site, &tenant).await;
+        let cookie = sign_in(&site, &tenant.operator).await;
+        let device = hex(&flock.devices[7].id);
+        for (path, words) in [
+            ("/", &["120", "Deadline misses", "m 1.1", "running", "Silent"][..]),
+            ("/rollouts", &["m 1.2", "over 1.1"]),
+            ("/rollouts/r", &["Pause", "Roll back", "below bound", "latency_p95", "25 %", "canary", "HOLD"]),
+            ("/rollouts/r/pause", &["Pause m 1.2?"]),
+            ("/drift", &["m 1.1", "act on class"]),
+            ("/devices", &["120 devices", &device]),
+            ("/devices?state=silent", &["1 devices"]),
+            ("/devices?ring=ring+3", &["0 devices"]),
+            (&format!("/devices/{device}"), &["100 inferences", "enrolled", "Public key"]),
+            ("/flags", &["bicycles", "on where region is"]),
+            ("/audit", &["rollout.start", "are whole", "session.open"]),
+        ] {
+            let answer = get(&site, path, &cookie).await;
+            let page = text(&answer);
+            assert_eq!(answer.status.as_u16(), 200, "{path}: {page}");
+            let missing: Vec<_> = words.iter().filter(|word| !page.contains(**word)).collect();
+            assert!(missing.is_empty(), "{path} does not say {missing:?}: {page}");
+        }
+        // Nobody sees another tenant's, or anything with a session that is none.
+        let stranger = sign_in(&site, &other.operator).await;
+        assert_eq!(get(&site, "/rollouts/r", &stranger).await.status.as_u16(), 404);
+        assert_eq!(get(&site, &format!("/devices/{device}"), &stranger).await.status.as_u16(), 404);
+        assert!(text(&get(&site, "/devices", &stranger).await).contains("0 devices"));
+        assert_eq!(get(&site, "/", "dunlin_session=no").await.status.as_u16(), 303);
+        let enrolment = format!("token={}&next=/", tenant.enrol);
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+            ("sec-fetch-site", "same-origin".to_owned()),
+        ];
+        let refused = site.client.send("POST", "/login", &headers, enrolment).await.expect("an answer");
+        assert_eq!(refused.status.as_u16(), 401, "an enrolment token is no reader's");
+
+        // A viewer reads, and may press nothing.
+        let viewer = sign_in(&site, &tenant.viewer).await;
+        let page = text(&get(&site, "/rollouts/r", &viewer).await);
+        assert!(page.contains("This takes the role operator; yours is viewer."), "{page}");
+        assert_eq!(get(&site, "/rollouts/r/pause", &viewer).await.status.as_u16(), 409);
+        // A session ends with its token.
+        let path = "/v1/tokens/a-viewer";
+        site.client.call("DELETE", path, &tenant.admin, Value::Null).await.ok();
+        assert_eq!(get(&site, "/", &viewer).await.status.as_u16(), 303);
+
+        if database.engine == "sqlite" {
+            browse(&site, &tenant, &other, &device).await;
+        }
+        site.server.stop().await;
+    });
+}
+
+/// Runs `tests/dashboard/check.mjs` against the site.
+async fn browse(site: &Site, tenant: &Tenant, other: &Tenant, device: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dashboard");
+    let runs = |command: &mut Command| command.output().is_ok_and(|o| o.status.success());
+    let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
+    let installed = || {
+        folder.join("node_modules/axe-core").exists()
+            || runs(Command::new("npm").args(["ci", "--ignore-scripts"]).current_dir(&folder))
+    };
+    if !Path::new(&chromium).exists() || !runs(Command::new("node").arg("--version")) || !installed() {
+        eprintln!("SKIPPED in a browser: chromium, node or its packages are missing");
+        return;
+    }
+    let mut check = Command::new("node");
+    check.arg("check.mjs").args(std::env::var_os("DUNLIN_PICTURES")).current_dir(&folder).env("CHROMIUM", chromium);
+    check.env("BASE", format!("http://{}", site.client.address)).env("ROLLOUT", "r").env("DEVICE", device);
+    check.env("TOKEN", &tenant.operator).env("OTHER_TOKEN", &other.operator);
+    let output = tokio::task::spawn_blocking(move || check.output()).await.expect("a thread").expect("node starts");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    eprintln!("{said}");
+}
