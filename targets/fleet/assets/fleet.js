@@ -105,7 +105,7 @@
     if (stacked) {
       // Each on top of those before it, drawn from the tallest down.
       const sums = times.map(() => 0);
-      columns = values.map((line) => line.map((v, t) => (sums[t] += v ?? 0)));
+      columns = values.map((line) => line.map((v, t) => (v === null ? null : (sums[t] += v))));
       order.reverse();
     }
     const write = (v) => (v === null ? "" : share ? `${+(v * 100).toPrecision(3)} %` : v.toLocaleString("en").replaceAll(",", "\u202f"));
@@ -120,7 +120,7 @@
     const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
     const series = order.map((i) => {
       const stroke = color(`--hue${Math.min(i, 7)}`);
-      return { label: names[i], stroke, width: stacked ? 1 : 2, dash: stacked ? [] : dashes[i % dashes.length], fill: stacked ? stroke : undefined, points: { show: false } };
+      return { label: names[i], stroke, width: stacked ? 1 : 2, dash: stacked ? [] : dashes[i % dashes.length], fill: stacked ? stroke : undefined, spanGaps: stacked, points: { show: !stacked, size: 4, fill: stroke } };
     });
     const options = {
       width: Math.max(200, element.clientWidth),

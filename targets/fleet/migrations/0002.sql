@@ -9,3 +9,7 @@ CREATE TABLE hours (
     reports BIGINT NOT NULL, inferences BIGINT NOT NULL, errors BIGINT NOT NULL, late BIGINT NOT NULL,
     resets BIGINT NOT NULL, PRIMARY KEY (tenant, hour, digest));
 CREATE INDEX reports_by_arrival ON reports (tenant, arrived);
+-- How many devices ran what at some moment of an hour.
+CREATE TABLE census (
+    tenant TEXT NOT NULL REFERENCES tenants, hour BIGINT NOT NULL, running TEXT NOT NULL, devices BIGINT NOT NULL,
+    PRIMARY KEY (tenant, hour, running));

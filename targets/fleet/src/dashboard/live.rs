@@ -27,10 +27,10 @@ pub(super) type Revisions = Arc<Mutex<HashMap<String, (Instant, String)>>>;
 
 async fn revision<S: Source>(dashboard: &Dashboard<S>, tenant: &str) -> Result<String, Trouble> {
     let mut revisions = dashboard.revisions.lock().await;
-    if let Some((when, revision)) = revisions.get(tenant) {
-        if when.elapsed() < LOOK {
-            return Ok(revision.clone());
-        }
+    if let Some((when, revision)) = revisions.get(tenant)
+        && when.elapsed() < LOOK
+    {
+        return Ok(revision.clone());
     }
     let revision = dashboard.source.revision(tenant).await?;
     revisions.insert(tenant.to_owned(), (Instant::now(), revision.clone()));
@@ -58,9 +58,8 @@ pub(super) async fn live<S: Source>(State(dashboard): State<Dashboard<S>>, heade
                 ticks.tick().await;
                 if asked.elapsed() >= STILL_SIGNED_IN {
                     asked = Instant::now();
-                    match dashboard.source.viewer(&secret).await {
-                        Ok(None) => return,
-                        Ok(Some(_)) | Err(_) => {}
+                    if let Ok(None) = dashboard.source.viewer(&secret).await {
+                        return;
                     }
                 }
                 // A store that does not answer now may later; the page says how old it is.

@@ -104,12 +104,50 @@ pub(crate) async fn catch_up(store: &Store, tenant: &str, now: i64) -> Result<()
     Ok(())
 }
 
+/// Counts devices by what they run, once an hour.
+async fn take_census(store: &Store, tenant: &str, now: i64) -> Result<(), sqlx::Error> {
+    let hour = now / 3600;
+    let known: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM census WHERE tenant = $1 AND hour = $2")
+        .bind(tenant)
+        .bind(hour)
+        .fetch_one(&mut *store.read().await?)
+        .await?;
+    if known > 0 {
+        return Ok(());
+    }
+    let mut tx = store.write().await?;
+    sqlx::query(
+        "INSERT INTO census SELECT tenant, CAST($2 AS BIGINT), running, COUNT(*) FROM devices
+         WHERE tenant = $1 AND running IS NOT NULL GROUP BY tenant, running ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant)
+    .bind(hour)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await
+}
+
+/// How many devices ran what, from an hour on: hour, digest, devices.
+pub(crate) async fn census(
+    connection: &mut Connection,
+    tenant: &str,
+    hour: i64,
+) -> Result<Vec<(i64, String, i64)>, sqlx::Error> {
+    let rows = sqlx::query("SELECT hour, running, devices FROM census WHERE tenant = $1 AND hour >= $2 ORDER BY hour")
+        .bind(tenant)
+        .bind(hour)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get("hour")?, row.try_get("running")?, row.try_get("devices")?))).collect()
+}
+
 /// Sums what is due of every tenant. What fails is logged, and tried again the next time.
 pub(crate) async fn tick(app: &Inner) {
     let now = signed(app.clock.seconds());
     let all = async {
         for tenant in super::audit::tenants(&app.store).await? {
             catch_up(&app.store, &tenant, now).await?;
+            take_census(&app.store, &tenant, now).await?;
         }
         Ok::<_, sqlx::Error>(())
     };

@@ -87,18 +87,21 @@ async fn versions(
         .collect()
 }
 
-/// Devices that reported by package and hour, in the order of the table of versions, so that colours agree.
-fn versions_over_time(shown: &[Hour], versions: &[VersionLine], models: &Models, from: i64, to: i64) -> Chart {
+/// Devices by package and hour, in the order of the table of versions, so that colours agree.
+fn versions_over_time(
+    census: &[(i64, String, i64)],
+    versions: &[VersionLine],
+    models: &Models,
+    from: i64,
+    to: i64,
+) -> Chart {
     let order: Vec<String> =
         versions.iter().filter_map(|v| v.model.as_ref()).map(|m| m.digest.clone()).take(LINES).collect();
     let others: BTreeSet<&str> =
-        shown.iter().map(|h| h.digest.as_str()).filter(|d| !d.is_empty() && !order.iter().any(|o| o == d)).collect();
-    let mut by: BTreeMap<(i64, &str), i64> = BTreeMap::new();
-    let mut known = BTreeSet::new();
-    for hour in shown.iter().filter(|h| (from..to).contains(&h.hour)) {
-        known.insert(hour.hour);
-        *by.entry((hour.hour, hour.digest.as_str())).or_default() += hour.devices;
-    }
+        census.iter().map(|(_, digest, _)| digest.as_str()).filter(|d| !order.iter().any(|o| o == d)).collect();
+    let by: BTreeMap<(i64, &str), i64> =
+        census.iter().map(|(hour, digest, n)| ((*hour, digest.as_str()), *n)).collect();
+    let known: BTreeSet<i64> = census.iter().map(|(hour, ..)| *hour).collect();
     let at = |hour: i64, digest: &str| by.get(&(hour, digest)).map_or(0, |n| *n);
     let line = |name: String, sum: &dyn Fn(i64) -> i64| Line {
         name,
@@ -224,14 +227,14 @@ pub(in crate::dashboard) async fn health(
     };
     let recent: Vec<Hour> = hours.iter().filter(|h| h.hour >= now - RATES).cloned().collect();
     let versions = versions(connection, &viewer.tenant, since, &models, &recent).await?;
-    // The hour that is not over would look like a fall.
+    let census = hours::census(connection, &viewer.tenant, this - SHOWN).await?;
     Ok(HealthPage {
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
         alerts: alerts(connection, viewer).await?,
         rollouts,
-        versions_over_time: versions_over_time(&hours, &versions, &models, this - SHOWN, this),
+        versions_over_time: versions_over_time(&census, &versions, &models, this - SHOWN, now),
         rates_over_time: rates_over_time(&hours, this - SHOWN, this),
         versions,
         frame,
@@ -264,7 +267,9 @@ mod tests {
             errors: Rate::default(),
             deadline_misses: Rate::default(),
         };
-        let chart = versions_over_time(&hours, &[model("aa")], &Models::default(), 10, 14);
+        let census = [(10, "aa", 5), (10, "bb", 2), (11, "cc", 0), (13, "aa", 4)];
+        let census = census.map(|(hour, digest, n): (i64, &str, i64)| (hour, digest.to_owned(), n));
+        let chart = versions_over_time(&census, &[model("aa")], &Models::default(), 10, 14);
         assert_eq!(chart.lines[0].values, [Some(5.0), Some(0.0), None, Some(4.0)]);
         assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("others", Some(2.0)));
         let rates = rates_over_time(&hours, 10, 14);

@@ -166,7 +166,7 @@ impl Detectable {
 impl GuardrailLine {
     /// An e-value that is no number counts as crossed, as it does for the gate.
     pub(crate) fn is_crossed(&self) -> bool {
-        !(self.ln_e < self.bound)
+        self.ln_e >= self.bound || self.ln_e.is_nan() || self.bound.is_nan()
     }
 
     pub(crate) fn state(&self) -> Badge {
@@ -259,7 +259,7 @@ impl HopLine {
     pub(crate) fn state(&self) -> Badge {
         match self {
             Self { expected: None, .. } => Badge::new(Tone::Quiet, "not compared"),
-            _ if !(self.ln_e < self.bound) => Badge::new(Tone::Bad, "not as planned"),
+            _ if self.ln_e >= self.bound || self.ln_e.is_nan() => Badge::new(Tone::Bad, "not as planned"),
             Self { canary: 0, control: 0, .. } => Badge::new(Tone::Quiet, figure::NONE),
             _ => Badge::new(Tone::Good, "as planned"),
         }
