@@ -132,7 +132,7 @@ fn pages_say_what_the_store_has() {
         let cookie = sign_in(&site, &tenant.operator).await;
         let device = hex(&flock.devices[7].id);
         for (path, words) in [
-            ("/", &["120", "Deadline misses", "m 1.1", "running", "Silent"][..]),
+            ("/", &["120", "Deadline misses", "m 1.1", "running", "Silent", "&#34;m 1.2&#34;"][..]),
             ("/rollouts", &["m 1.2", "over 1.1"]),
             ("/rollouts/r", &["Pause", "Roll back", "below bound", "latency_p95", "25 %", "canary", "HOLD"]),
             ("/rollouts/r/pause", &["Pause m 1.2?"]),
