@@ -108,7 +108,6 @@ impl core::fmt::Display for DecodeError {
 impl core::error::Error for DecodeError {}
 
 /// What bytes turn out to be.
-#[expect(clippy::large_enum_variant, reason = "nothing is boxed on a device")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Report<'b, const C: usize, const F: usize> {
     /// A window.
@@ -535,7 +534,7 @@ fn heartbeat<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F
             window.counters.set(counter, bits.golomb(k)?);
         }
         window.counters.set(Counter::Alarms, u32::from(head.flags & ALARM != 0));
-        bits.ends().then_some(window)
+        bits.is_done().then_some(window)
     };
     read().ok_or(DecodeError::Malformed)
 }
@@ -597,7 +596,7 @@ fn mini<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
                 *sum = mean * embeddings * i64::from(AXIS_ONE / MINI_AXIS_ONE);
             }
         }
-        bits.ends().then_some(window)
+        bits.is_done().then_some(window)
     };
     read().ok_or(DecodeError::Malformed)
 }
@@ -651,7 +650,7 @@ fn full<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
                 *sum = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
             }
         }
-        bits.ends().then_some(window)
+        bits.is_done().then_some(window)
     };
     read().ok_or(DecodeError::Malformed)
 }
