@@ -142,12 +142,10 @@ impl<'a, const D: usize> Agent<'a, D> {
     {
         let now = clock.now();
         let event = match self.state {
-            State::Resting { .. } if runner.updater().phase() == Phase::Staged => {
-                match runner.updater().start() {
-                    Ok(_) => Event::Started,
-                    Err(error) => self.refuse(error.into(), now),
-                }
-            }
+            State::Resting { .. } if runner.updater().phase() == Phase::Staged => match runner.updater().start() {
+                Ok(_) => Event::Started,
+                Err(error) => self.refuse(error.into(), now),
+            },
             State::Resting { since, wait } => {
                 let told = self.told == Some((runner.check_in().running, runner.check_in().phase));
                 if told && !has_passed(since, now, wait) {
@@ -363,5 +361,5 @@ impl<'a, const D: usize> Agent<'a, D> {
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

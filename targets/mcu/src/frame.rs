@@ -139,7 +139,11 @@ impl<const N: usize> Decoder<N> {
             (State::Between, _) => Step::More,
             (State::TooLong, _) => Step::Broken(FrameError::TooLong),
             (State::Inside, Some((payload, crc))) if self.left == 0 => {
-                if crc32(payload).to_le_bytes() == crc { Step::Frame } else { Step::Broken(FrameError::Crc) }
+                if crc32(payload).to_le_bytes() == crc {
+                    Step::Frame
+                } else {
+                    Step::Broken(FrameError::Crc)
+                }
             }
             (State::Inside, _) => Step::Broken(FrameError::Short),
         }

@@ -302,5 +302,5 @@ pub fn decode<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<M, MessageErr
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

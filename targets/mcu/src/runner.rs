@@ -216,6 +216,3 @@ fn close(a: &[u8], b: &[u8], tolerance: f32) -> bool {
     }
     tolerance > 0.0 && a.len() == b.len() && floats(a).zip(floats(b)).all(|(a, b)| (a - b).abs() <= tolerance)
 }
-
-
-

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use dunlin_mcu::message::{Part, Want};
-use dunlin_update::{Outcome, Phase, Reversal};
+use dunlin_mcu::message::{Part, Refusal, Want};
+use dunlin_update::{Outcome, Phase, Rejection, Reversal};
 
 use super::goods::{Goods, Pack, Publication};
 use super::{Bench, Board, Seen, State};
@@ -116,6 +116,8 @@ pub fn live(
                 life.first = life.first.or(Some(offset));
             }
             Seen::Want(_) => life.place = "documents",
+            // It is offered what it has taken back, and knows better.
+            Seen::Refused(Refusal::Unsuitable(Rejection::Tombstone)) if ended && digest == goods.old.digest => {}
             Seen::Refused(reason) => return Err(format!("{story:?} was refused: {reason:?}")),
             Seen::Ran { digest: ran, input, output } => {
                 let pack = goods.find(&ran).ok_or("a package ran that nobody made")?;
