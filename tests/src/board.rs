@@ -239,9 +239,7 @@ fn judge<'p>(up: Up<'_>, published: Option<&'p Publication>) -> Result<(Seen, Op
             (Seen::Want(want), Some(answer))
         }
         Up::Refused { reason, .. } => (Seen::Refused(reason), None),
-        Up::Ran(ran) => {
-            (Seen::Ran { digest: ran.digest, input: ran.input, output: ran.output.to_vec() }, None)
-        }
+        Up::Ran(ran) => (Seen::Ran { digest: ran.digest, input: ran.input, output: ran.output.to_vec() }, None),
     })
 }
 

@@ -2,5 +2,6 @@
 
 pub mod board;
 pub mod corpus;
+pub mod defmt;
 pub mod power_loss;
 pub mod runner;

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use dunlin_tests::board::cuts::{Story, endure, live};
 use dunlin_tests::board::goods::Goods;
 use dunlin_tests::board::{Bench, Board, Seen, firmware};
-use dunlin_update::Phase;
+use dunlin_tests::defmt::Strings;
+use dunlin_update::{Outcome, Phase};
 
 static FIRMWARE: LazyLock<Option<PathBuf>> = LazyLock::new(|| firmware::build("ota").expect("the firmware builds"));
 static GOODS: LazyLock<Goods> = LazyLock::new(|| Goods::new().expect("the models compile"));
@@ -26,6 +27,17 @@ fn play(story: Story) {
     assert_eq!(board.skipped, 0);
     println!("{story:?}: {} messages, {} bytes of stream", life.messages, published.stream.len());
     drop(board);
+    let strings = Strings::read(&std::fs::read(elf).expect("the firmware")).expect("an ELF file with strings");
+    let log = bench.log();
+    let lines: Vec<String> = strings.lines(&log).map(|line| line.expect("a whole line of defmt")).collect();
+    println!("{}", lines.join("\n"));
+    let short = |digest: &[u8; 32]| digest[..4].iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let new = short(&published.offer.digest);
+    let told = match story.end(goods).0 {
+        Outcome::Reverted(reason) => format!("warn  reverted {new}: {reason:?}"),
+        _ => format!("info  confirmed {new}"),
+    };
+    assert!(lines.iter().any(|line| line.starts_with(&told)), "no line '{told}'");
 
     // Another start: the outcome is remembered, and nothing is fetched again.
     let mut board = Board::start(elf, &bench.0).expect("QEMU starts");

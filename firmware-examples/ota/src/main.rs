@@ -16,8 +16,8 @@ use cortex_m_semihosting::debug;
 use defmt_semihosting as _;
 use dunlin::kernels::Scalar;
 use dunlin::ops::{self, Operator};
-use dunlin_mcu::{Agent, Config, Event, Factory, Link, Mapped, RunError, Runner};
 use dunlin_mcu::message::{Ran, Up};
+use dunlin_mcu::{Agent, Config, Event, Factory, Link, Mapped, RunError, Runner};
 use dunlin_update::delta::Applier;
 use dunlin_update::flash::{FlashStorage, Layout};
 use dunlin_update::trust::Ed25519;
@@ -58,8 +58,7 @@ static mut MADE: [u8; FACTORY] = [0; FACTORY];
 fn main() -> ! {
     stack::paint();
     // SAFETY: these are the only references, made once: `main` is entered once.
-    let (tensors, decoder, made) =
-        unsafe { (&mut (*&raw mut TENSORS).0, &mut *&raw mut DECODER, &mut *&raw mut MADE) };
+    let (tensors, decoder, made) = unsafe { (&mut (*&raw mut TENSORS).0, &mut *&raw mut DECODER, &mut *&raw mut MADE) };
     if let Err(error) = run(tensors, decoder, made) {
         defmt::error!("stopped: {=str}", error);
     }
@@ -107,7 +106,7 @@ fn run(memory: &mut [u8], decoder: &mut Applier, made: &mut [u8; FACTORY]) -> Re
     let mut camera = Camera::new();
     loop {
         match agent.poll(&mut runner, &mut link, &mut clock) {
-            Ok(Event::Quiet | Event::CheckedIn) => {}
+            Ok(Event::Quiet | Event::CheckedIn | Event::Received { .. }) => {}
             Ok(event) => defmt::info!("{}", event),
             Err(error) => defmt::warn!("{}", error),
         }

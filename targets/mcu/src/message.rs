@@ -185,11 +185,12 @@ pub struct Ran<'a> {
 
 /// Why a device does not take an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Refusal {
     /// Its documents are not believed.
     Untrusted(Untrusted),
     /// They are, but the package does not suit the device or is not what was signed.
-    Unsuitable(Rejection),
+    Unsuitable(#[cfg_attr(feature = "defmt", defmt(Debug2Format))] Rejection),
     /// A document is longer than the device has room for.
     TooLong,
     /// The answers do not fit together, or the device is busy.
@@ -236,19 +237,6 @@ impl From<UpdateError> for Refusal {
             UpdateError::Rejected(reason) => Self::Unsuitable(reason),
             UpdateError::Storage => Self::Storage,
             _ => Self::Confused,
-        }
-    }
-}
-
-#[cfg(feature = "defmt")]
-impl defmt::Format for Refusal {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        match self {
-            Self::Untrusted(reason) => defmt::write!(f, "Untrusted({})", reason),
-            Self::Unsuitable(reason) => defmt::write!(f, "Unsuitable({})", defmt::Debug2Format(reason)),
-            Self::TooLong => defmt::write!(f, "TooLong"),
-            Self::Confused => defmt::write!(f, "Confused"),
-            Self::Storage => defmt::write!(f, "Storage"),
         }
     }
 }

@@ -110,7 +110,8 @@ impl Goods {
         let images = x.bytes.chunks_exact(map::PIXELS).map(<[u8]>::to_vec).zip(labels);
         let images: Vec<(Vec<u8>, u8)> = images.take(map::IMAGE_COUNT as usize).collect();
         let golden = npz::read(artifact.golden)?;
-        let inputs: Vec<Vec<u8>> = golden.iter().filter(|(k, _)| k.starts_with("in")).map(|(_, a)| a.bytes.clone()).collect();
+        let inputs: Vec<Vec<u8>> =
+            golden.iter().filter(|(k, _)| k.starts_with("in")).map(|(_, a)| a.bytes.clone()).collect();
         let pack = |onnx: &[u8], version: &str, spoil: bool| {
             let mut options = Options {
                 name: NAME.into(),
@@ -174,7 +175,9 @@ impl Goods {
             number: 1,
         };
         let factory = Factory { identity: IDENTITY, root: root(1), package };
-        factory.write(&mut nor[map::FACTORY as usize..map::IMAGES as usize]).ok_or("the factory sector is too small")?;
+        factory
+            .write(&mut nor[map::FACTORY as usize..map::IMAGES as usize])
+            .ok_or("the factory sector is too small")?;
         for (at, (pixels, digit)) in (map::IMAGES as usize..).step_by(map::IMAGE_STRIDE as usize).zip(&self.images) {
             nor[at..at + map::PIXELS].copy_from_slice(pixels);
             nor[at + map::PIXELS] = *digit;
