@@ -6,6 +6,7 @@
 //! `TRUST.md` has every byte.
 
 mod document;
+mod ed25519;
 mod key;
 #[cfg(feature = "std")]
 mod sign;

@@ -1,0 +1,27 @@
+//! Numbers modulo the order of the base point.
+
+use super::subtract;
+
+/// The order, 2^252 + 27742317777372353535851937790883648493.
+const ORDER: [u32; 8] =
+    [0x5CF5_D3ED, 0x5812_631A, 0xA2F7_9CD6, 0x14DE_F9DE, 0x0000_0000, 0x0000_0000, 0x0000_0000, 0x1000_0000];
+
+/// Whether a number is less than the order.
+pub(super) fn is_canonical(number: &[u32; 8]) -> bool {
+    number.iter().rev().lt(ORDER.iter().rev())
+}
+
+/// A number of 64 bytes, the least significant first, modulo the order: one bit after the other.
+pub(super) fn reduce(bytes: &[u8; 64]) -> [u32; 8] {
+    let mut rest = [0u32; 8];
+    for byte in bytes.iter().rev() {
+        for i in (0..8).rev() {
+            let mut carry = u32::from(byte >> i & 1);
+            for word in &mut rest {
+                (*word, carry) = (*word << 1 | carry, *word >> 31);
+            }
+            subtract(&mut rest, &ORDER);
+        }
+    }
+    rest
+}
