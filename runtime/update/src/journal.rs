@@ -1,8 +1,7 @@
 //! How far a download is, in marks that are appended to an erased area.
 
-use sha2::{Digest, Sha256};
-
 use crate::delta::Checkpoint;
+use crate::hash::Hash;
 use crate::record::Candidate;
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
 
@@ -89,11 +88,7 @@ impl Journal {
     }
 
     fn sum(&self, sectors: u32, patch: u32, output: u32) -> u32 {
-        let hash = Sha256::new_with_prefix(self.salt)
-            .chain_update(sectors.to_le_bytes())
-            .chain_update(patch.to_le_bytes())
-            .chain_update(output.to_le_bytes())
-            .finalize();
+        let hash = Hash::of(&[&self.salt, &sectors.to_le_bytes(), &patch.to_le_bytes(), &output.to_le_bytes()]);
         hash.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
     }
 

@@ -5,18 +5,23 @@
 //! for bits that rot.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::phase::Outcome;
+use crate::fields::{Count, Source, Target};
+use crate::hash::Hash;
+use crate::phase::{Outcome, Rejection, Reversal};
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
-use crate::trust::RootKeys;
+use crate::trust::{Role, RootKeys};
 
 /// Bytes of a record, a multiple of every program unit.
 pub const RECORD_LEN: usize = 1280;
 /// Bytes of the checksum, which has the last program unit for itself.
 const SUM_LEN: usize = 16;
+/// Bytes that the checksum is of.
+const BODY_LEN: usize = RECORD_LEN - MAX_UNIT;
 /// Bytes before the payload: magic, length, sequence.
 const HEAD_LEN: usize = 12;
+/// Bytes that are read or written at once: a record is never in memory as a whole.
+const PIECE: usize = 64;
 const MAGIC: [u8; 4] = *b"DNST";
 /// Tombstones that are kept one by one.
 pub const TOMBSTONES: usize = 16;
@@ -133,6 +138,15 @@ impl State {
         }
     }
 
+    /// Puts a newer root in force, and the one that was in its place. Where the keys of rollout change, what the old ones said of sequence and time is
+    /// forgotten: a stolen key may have pushed it far ahead.
+    pub(crate) fn adopt(&mut self, root: &mut RootKeys) {
+        if !root.same_role(&self.root, Role::Rollout) {
+            (self.rollout, self.time) = (0, 0);
+        }
+        core::mem::swap(&mut self.root, root);
+    }
+
     /// Whether a digest failed here, or its release is too old to know.
     #[must_use]
     pub fn is_buried(&self, digest: &[u8; 32], number: u32) -> bool {
@@ -171,6 +185,128 @@ pub fn prefix(digest: &[u8; 32]) -> [u8; PREFIX] {
     prefix
 }
 
+impl Installed {
+    fn write(&self, to: &mut dyn Target) {
+        to.byte(self.slot);
+        to.number(self.len.into());
+        to.put(&self.digest);
+        to.put(&self.hash);
+        to.number(self.counter.into());
+        to.number(self.number.into());
+    }
+
+    #[inline(never)]
+    fn read(from: &mut dyn Source) -> Option<Self> {
+        Some(Self {
+            slot: from.byte()?,
+            len: from.u32()?,
+            digest: from.array()?,
+            hash: from.array()?,
+            counter: from.u32()?,
+            number: from.u32()?,
+        })
+    }
+}
+
+impl Candidate {
+    fn write(&self, to: &mut dyn Target) {
+        self.package.write(to);
+        to.put(&self.transfer.id);
+        to.number(self.transfer.len.into());
+        to.byte(self.transfer.delta.into());
+        to.number(self.attempt.into());
+        match self.stage {
+            Stage::Fetching => to.byte(0),
+            Stage::Staged => to.byte(1),
+            Stage::Trial { starts } => to.put(&[2, starts]),
+        }
+    }
+
+    fn read(from: &mut dyn Source) -> Option<Self> {
+        Some(Self {
+            package: Installed::read(from)?,
+            transfer: Transfer { id: from.array()?, len: from.u32()?, delta: from.flag()? },
+            attempt: from.u32()?,
+            stage: match from.u32()? {
+                0 => Stage::Fetching,
+                1 => Stage::Staged,
+                2 => Stage::Trial { starts: from.byte()? },
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// Something that may be missing: a byte that says so, and what it is.
+fn write_option<T>(to: &mut dyn Target, value: Option<&T>, write: impl FnOnce(&T, &mut dyn Target)) {
+    to.byte(value.is_some().into());
+    if let Some(value) = value {
+        write(value, to);
+    }
+}
+
+/// As [`write_option`] writes it.
+fn read_option<T>(from: &mut dyn Source, read: impl FnOnce(&mut dyn Source) -> Option<T>) -> Option<Option<T>> {
+    if from.flag()? { read(from).map(Some) } else { Some(None) }
+}
+
+impl State {
+    /// The fields in the order in which they are declared.
+    #[inline(never)]
+    fn write(&self, to: &mut dyn Target) {
+        write_option(to, self.confirmed.as_ref(), Installed::write);
+        write_option(to, self.previous.as_ref(), Installed::write);
+        write_option(to, self.candidate.as_ref(), Candidate::write);
+        to.number(self.floor.into());
+        self.root.write(to);
+        to.number(self.rollout);
+        to.number(self.time);
+        for tombstone in &self.tombstones {
+            to.put(&tombstone.prefix);
+            to.number(tombstone.number.into());
+        }
+        to.number(self.buried.into());
+        write_option(to, self.whole.as_ref(), |whole, to| to.put(whole));
+        write_option(to, self.last.as_ref(), |(prefix, outcome), to| {
+            to.put(prefix);
+            match *outcome {
+                Outcome::Confirmed => to.byte(0),
+                Outcome::Rejected(reason) => to.put(&[1, reason as u8]),
+                Outcome::Reverted(reason) => to.put(&[2, reason as u8]),
+            }
+        });
+    }
+
+    /// Reads every field, in place. After `None` they are a mixture.
+    #[inline(never)]
+    fn read(&mut self, from: &mut dyn Source) -> Option<()> {
+        self.confirmed = read_option(from, Installed::read)?;
+        self.previous = read_option(from, Installed::read)?;
+        self.candidate = read_option(from, Candidate::read)?;
+        self.floor = from.u32()?;
+        self.root.read_from(from)?;
+        self.rollout = from.u64()?;
+        self.time = from.u64()?;
+        for tombstone in &mut self.tombstones {
+            from.fill(&mut tombstone.prefix)?;
+            tombstone.number = from.u32()?;
+        }
+        self.buried = from.u32()?;
+        self.whole = read_option(from, |from| from.array())?;
+        self.last = read_option(from, |from| {
+            let prefix = from.array()?;
+            let outcome = match from.u32()? {
+                0 => Outcome::Confirmed,
+                1 => Outcome::Rejected(*Rejection::ALL.get(from.u32()? as usize)?),
+                2 => Outcome::Reverted(*Reversal::ALL.get(from.u32()? as usize)?),
+                _ => return None,
+            };
+            Some((prefix, outcome))
+        })?;
+        Some(())
+    }
+}
+
 /// The two areas, and which one holds the newest record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Records {
@@ -179,84 +315,189 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Reads the newest whole record.
-    pub(crate) fn load<S: Storage>(storage: &mut S) -> Result<(Self, Option<State>), StorageFault> {
-        let mut best: Option<(Self, State)> = None;
-        for area in 0..2u8 {
-            for copy in 0..2u32 {
-                let Some((sequence, state)) = read(storage, area, copy)? else { continue };
-                let newer = |(b, _): &(Self, State)| sequence.wrapping_sub(b.sequence).cast_signed() > 0;
-                if best.as_ref().is_none_or(newer) {
-                    best = Some((Self { sequence, newest: area }, state));
-                }
+    /// Before anything was stored.
+    pub(crate) const NONE: Self = Self { sequence: 0, newest: 1 };
+
+    /// Reads the newest whole record into `state`; `false` when there is none, and then `state` is a mixture.
+    pub(crate) fn load<S: Storage>(&mut self, storage: &mut S, state: &mut State) -> Result<bool, StorageFault> {
+        let mut best = None;
+        let mut last = None;
+        for (area, copy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let Some(sequence) = read(storage, area, copy, state)? else { continue };
+            last = Some((area, copy));
+            if best.is_none_or(|(_, _, b)| sequence.wrapping_sub(b).cast_signed() > 0) {
+                best = Some((area, copy, sequence));
             }
         }
-        Ok(match best {
-            Some((records, state)) => (records, Some(state)),
-            None => (Self { sequence: 0, newest: 1 }, None),
-        })
+        let Some((area, copy, sequence)) = best else {
+            *self = Self::NONE;
+            return Ok(false);
+        };
+        // Others were read after the newest; and a medium that reads otherwise now has failed.
+        if last != Some((area, copy)) && read(storage, area, copy, state)? != Some(sequence) {
+            return Err(StorageFault);
+        }
+        *self = Self { sequence, newest: area };
+        Ok(true)
     }
 
     /// Writes a record. Until it is whole the one before it counts.
+    #[inline(never)]
     pub(crate) fn save<S: Storage>(&mut self, storage: &mut S, state: &State) -> Result<(), StorageFault> {
         let next = Self { sequence: self.sequence.wrapping_add(1), newest: 1 - (self.newest & 1) };
-        let mut record = [0; RECORD_LEN];
-        encode(&mut record, next.sequence, state).ok_or(StorageFault)?;
+        let mut payload = Count(0);
+        state.write(&mut payload);
+        let Count(payload) = payload;
+        if payload as usize > BODY_LEN - HEAD_LEN {
+            return Err(StorageFault);
+        }
         let area = Area::State(next.newest);
         let geometry = storage.geometry(area);
         storage.erase(area, 0, geometry.len)?;
-        for copy in 0..2u32 {
-            let at = copy * RECORD_LEN as u32;
-            if at + RECORD_LEN as u32 <= geometry.len {
-                storage.write(area, at, &record)?;
-                storage.sync()?;
-                *self = next;
+        for start in [0, RECORD_LEN as u32] {
+            if start + RECORD_LEN as u32 > geometry.len {
+                break;
             }
+            let mut writer = RecordWriter {
+                storage: &mut *storage,
+                area,
+                start,
+                at: 0,
+                piece: [0; PIECE],
+                hash: Hash::new(),
+                fault: false,
+            };
+            let head = [u32::from_le_bytes(MAGIC), payload, next.sequence];
+            head.iter().for_each(|field| writer.put(&field.to_le_bytes()));
+            state.write(&mut writer);
+            writer.finish()?;
+            storage.sync()?;
+            *self = next;
         }
         Ok(())
     }
 }
 
-fn encode(record: &mut [u8; RECORD_LEN], sequence: u32, state: &State) -> Option<()> {
-    let (body, tail) = record.split_at_mut_checked(RECORD_LEN - MAX_UNIT)?;
-    let (head, payload) = body.split_at_mut_checked(HEAD_LEN)?;
-    let len = postcard::to_slice(state, payload).ok()?.len();
-    let fields = MAGIC.into_iter().chain((len as u32).to_le_bytes()).chain(sequence.to_le_bytes());
-    head.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-    let sum = Sha256::digest(&*body);
-    tail.iter_mut().zip(sum.iter().take(SUM_LEN)).for_each(|(to, from)| *to = *from);
-    Some(())
+/// Writes a record piece by piece.
+struct RecordWriter<'s, S> {
+    storage: &'s mut S,
+    area: Area,
+    /// Where in the area it begins.
+    start: u32,
+    /// Bytes taken.
+    at: usize,
+    piece: [u8; PIECE],
+    /// Of the bytes before.
+    hash: Hash,
+    fault: bool,
 }
 
-fn read<S: Storage>(storage: &mut S, area: u8, copy: u32) -> Result<Option<(u32, State)>, StorageFault> {
-    let mut record = [0; RECORD_LEN];
-    let at = copy * RECORD_LEN as u32;
-    if at + RECORD_LEN as u32 > storage.geometry(Area::State(area)).len {
+impl<S: Storage> Target for RecordWriter<'_, S> {
+    #[inline(never)]
+    fn put(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        for byte in bytes {
+            if let Some(place) = self.piece.get_mut(self.at % PIECE) {
+                *place = *byte;
+            }
+            self.at += 1;
+            if self.at.is_multiple_of(PIECE) {
+                let offset = self.start + (self.at - PIECE) as u32;
+                self.fault |= self.at > RECORD_LEN || self.storage.write(self.area, offset, &self.piece).is_err();
+            }
+        }
+    }
+}
+
+impl<S: Storage> RecordWriter<'_, S> {
+    /// Zeros to the end of the body, and the checksum.
+    fn finish(&mut self) -> Result<(), StorageFault> {
+        while self.at < BODY_LEN {
+            self.put(&[0]);
+        }
+        let sum = self.hash.finish();
+        self.put(sum.split_at(SUM_LEN).0);
+        self.put(&[0; MAX_UNIT - SUM_LEN]);
+        if self.fault { Err(StorageFault) } else { Ok(()) }
+    }
+}
+
+/// Reads a record piece by piece.
+struct RecordReader<'s, S> {
+    storage: &'s mut S,
+    area: Area,
+    start: u32,
+    /// Bytes given.
+    at: usize,
+    piece: [u8; PIECE],
+    hash: Hash,
+    fault: bool,
+}
+
+impl<S: Storage> Source for RecordReader<'_, S> {
+    #[inline(never)]
+    fn fill(&mut self, into: &mut [u8]) -> Option<()> {
+        for byte in &mut *into {
+            if self.at.is_multiple_of(PIECE) {
+                self.fault |= self.storage.read(self.area, self.start + self.at as u32, &mut self.piece).is_err();
+            }
+            *byte = *self.piece.get(self.at % PIECE)?;
+            self.at += 1;
+        }
+        self.hash.update(into);
+        (self.at <= BODY_LEN && !self.fault).then_some(())
+    }
+}
+
+/// Reads a record into `state`, and gives its sequence; `None` when there is no whole one.
+#[inline(never)]
+fn read<S: Storage>(storage: &mut S, area: u8, copy: u32, state: &mut State) -> Result<Option<u32>, StorageFault> {
+    let start = copy * RECORD_LEN as u32;
+    let area = Area::State(area);
+    if start + RECORD_LEN as u32 > storage.geometry(area).len {
         return Ok(None);
     }
-    storage.read(Area::State(area), at, &mut record)?;
-    Ok(decode(&record))
+    let mut reader = RecordReader { storage, area, start, at: 0, piece: [0; PIECE], hash: Hash::new(), fault: false };
+    let sequence = decode(&mut reader, state);
+    if reader.fault {
+        return Err(StorageFault);
+    }
+    if sequence.is_none() {
+        return Ok(None);
+    }
+    let sum = reader.hash.finish();
+    let mut stored = [0; SUM_LEN];
+    reader.storage.read(area, start + BODY_LEN as u32, &mut stored)?;
+    Ok(sequence.filter(|_| sum.starts_with(&stored)))
 }
 
-fn decode(record: &[u8; RECORD_LEN]) -> Option<(u32, State)> {
-    let (body, tail) = record.split_at_checked(RECORD_LEN - MAX_UNIT)?;
-    let (&magic, rest) = body.split_first_chunk::<4>()?;
-    let (&len, rest) = rest.split_first_chunk::<4>()?;
-    let (&sequence, payload) = rest.split_first_chunk::<4>()?;
-    let len = usize::try_from(u32::from_le_bytes(len)).ok()?;
-    if magic != MAGIC || Sha256::digest(body).get(..SUM_LEN) != tail.get(..SUM_LEN) {
+/// Head, payload, and what follows it to the end of the body.
+fn decode<S: Storage>(reader: &mut RecordReader<'_, S>, state: &mut State) -> Option<u32> {
+    let source: &mut dyn Source = reader;
+    let (magic, len, sequence) = (source.array()?, source.array()?, source.array()?);
+    if magic != MAGIC {
         return None;
     }
-    let state = postcard::from_bytes(payload.get(..len)?).ok()?;
-    Some((u32::from_le_bytes(sequence), state))
+    state.read(source)?;
+    let len = usize::try_from(u32::from_le_bytes(len)).ok()?;
+    if reader.at > len.checked_add(HEAD_LEN)? {
+        return None;
+    }
+    while reader.at < BODY_LEN {
+        reader.fill(&mut [0])?;
+    }
+    Some(u32::from_le_bytes(sequence))
 }
 
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_largest_state_fits_and_comes_back() {
+    use proptest::prelude::*;
+
+    use crate::sim::{CHIPS, Flash};
+
+    fn largest() -> State {
         let package = Installed {
             slot: 255,
             len: u32::MAX,
@@ -272,14 +513,101 @@ mod tests {
         (state.floor, state.rollout, state.time) = (u32::MAX, u64::MAX, u64::MAX);
         state.tombstones = [Tombstone { prefix: [255; PREFIX], number: u32::MAX }; TOMBSTONES];
         (state.buried, state.whole) = (u32::MAX, Some([255; PREFIX]));
-        state.last = Some(([255; PREFIX], Outcome::Reverted(crate::phase::Reversal::Ordered)));
-        let mut record = [0; RECORD_LEN];
-        encode(&mut record, 7, &state).expect("it fits");
-        assert_eq!(decode(&record), Some((7, state)));
-        for at in 0..RECORD_LEN - MAX_UNIT + SUM_LEN {
-            record[at] ^= 1;
-            assert_eq!(decode(&record), None, "byte {at}");
-            record[at] ^= 1;
+        state.last = Some(([255; PREFIX], Outcome::Reverted(Reversal::Ordered)));
+        state
+    }
+
+    /// The newest record's sequence and state.
+    fn load(flash: &mut Flash) -> Option<(u32, State)> {
+        let mut state = State::factory(RootKeys::largest(), None);
+        let mut records = Records::NONE;
+        records.load(flash, &mut state).expect("it reads").then_some((records.sequence, state))
+    }
+
+    #[test]
+    fn the_largest_state_fits_and_comes_back() {
+        for chip in CHIPS {
+            let mut flash = Flash::new(*chip, 2, 4096);
+            let mut records = Records { sequence: 6, newest: 1 };
+            let state = largest();
+            records.save(&mut flash, &state).expect("it fits");
+            assert_eq!(load(&mut flash), Some((7, state)));
+            assert_eq!(flash.violations(), 0);
+            // One copy of two carries a damage anywhere; two do not.
+            let (first, second) = (0, RECORD_LEN);
+            for at in 0..BODY_LEN + SUM_LEN {
+                flash.bytes(Area::State(0))[first + at] ^= 1;
+                assert_eq!(load(&mut flash), Some((7, state)), "byte {at}");
+                flash.bytes(Area::State(0))[second + at] ^= 1;
+                assert_eq!(load(&mut flash), None, "byte {at}");
+                flash.bytes(Area::State(0))[first + at] ^= 1;
+                flash.bytes(Area::State(0))[second + at] ^= 1;
+            }
+        }
+    }
+
+    fn installed() -> impl Strategy<Value = Installed> {
+        any::<(u8, u32, [u8; 32], [u8; 32], u32, u32)>().prop_map(|(slot, len, digest, hash, counter, number)| {
+            Installed { slot, len, digest, hash, counter, number }
+        })
+    }
+
+    fn candidate() -> impl Strategy<Value = Candidate> {
+        (installed(), any::<([u8; 8], u32, bool, u32, u8)>()).prop_map(
+            |(package, (id, len, delta, attempt, starts))| {
+                let stage = match starts % 3 {
+                    0 => Stage::Fetching,
+                    1 => Stage::Staged,
+                    _ => Stage::Trial { starts },
+                };
+                Candidate { package, transfer: Transfer { id, len, delta }, attempt, stage }
+            },
+        )
+    }
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        (0usize..25).prop_map(|n| match n {
+            0..16 => Outcome::Rejected(Rejection::ALL[n]),
+            16..24 => Outcome::Reverted(Reversal::ALL[n - 16]),
+            _ => Outcome::Confirmed,
+        })
+    }
+
+    prop_compose! {
+        fn states()(
+            confirmed in proptest::option::of(installed()),
+            previous in proptest::option::of(installed()),
+            candidate in proptest::option::of(candidate()),
+            numbers in any::<(u32, u64, u64, u32)>(),
+            tombstones in any::<[([u8; PREFIX], u32); TOMBSTONES]>(),
+            whole in any::<Option<[u8; PREFIX]>>(),
+            last in proptest::option::of((any::<[u8; PREFIX]>(), outcome())),
+            root in any::<(u32, u64, u8, [[u8; 32]; 8], [(u8, u8); 4])>(),
+        ) -> State {
+            let (version, expires, count, keys, roles) = root;
+            let roles = roles.map(|(threshold, keys)| crate::trust::RoleKeys { threshold, keys });
+            let (floor, rollout, time, buried) = numbers;
+            let tombstones = tombstones.map(|(prefix, number)| Tombstone { prefix, number });
+            let root = RootKeys { version, expires, count, keys, roles };
+            State { confirmed, previous, candidate, floor, root, rollout, time, tombstones, buried, whole, last }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_state_comes_back_and_is_stored_as_postcard_writes_it(state in states()) {
+            let mut flash = Flash::new(CHIPS[4], 2, 4096);
+            let mut records = Records::NONE;
+            records.save(&mut flash, &state).unwrap();
+            prop_assert_eq!(load(&mut flash), Some((1, state)));
+            let theirs = postcard::to_allocvec(&state).unwrap();
+            let record = &flash.bytes(Area::State(0))[..RECORD_LEN];
+            prop_assert_eq!(&record[4..8], &(theirs.len() as u32).to_le_bytes());
+            prop_assert!(record[HEAD_LEN..].starts_with(&theirs));
+            prop_assert!(record[HEAD_LEN + theirs.len()..BODY_LEN].iter().all(|b| *b == 0));
+            prop_assert_eq!(&record[BODY_LEN..BODY_LEN + SUM_LEN], &Hash::of(&[&record[..BODY_LEN]])[..SUM_LEN]);
         }
     }
 

@@ -1,8 +1,7 @@
 //! Writing and hashing slots.
 
-use sha2::{Digest, Sha256};
-
 use crate::delta::{Base, Sink};
+use crate::hash::Hash;
 use crate::record::Installed;
 use crate::storage::{Area, Geometry, MAX_UNIT, Storage, StorageFault};
 
@@ -98,14 +97,15 @@ impl Writer {
 }
 
 /// Whether the bytes in a slot have a package's hash. They are read, whatever arrived.
+#[inline(never)]
 pub(crate) fn holds<S: Storage>(storage: &mut S, package: &Installed) -> Result<bool, StorageFault> {
     let area = Area::Slot(package.slot);
     if package.slot >= storage.slots() || package.len > storage.geometry(area).len {
         return Ok(false);
     }
-    let mut hash = Sha256::new();
+    let mut hash = Hash::new();
     let mut at = 0;
-    let mut buffer = [0; 256];
+    let mut buffer = [0; 64];
     while at < package.len {
         let n = (package.len - at).min(buffer.len() as u32);
         let (part, _) = buffer.split_at_mut_checked(n as usize).ok_or(StorageFault)?;
@@ -113,7 +113,7 @@ pub(crate) fn holds<S: Storage>(storage: &mut S, package: &Installed) -> Result<
         hash.update(part);
         at += n;
     }
-    Ok(hash.finalize()[..] == package.hash[..])
+    Ok(hash.finish() == package.hash)
 }
 
 /// Reads the running package while the new one is written.

@@ -13,7 +13,10 @@ mod sign;
 
 use serde::{Deserialize, Serialize};
 
-pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, SIGNATURE_LEN, message_head};
+use crate::fields::{Source, Target, slice, text};
+use crate::hash::Hash;
+
+pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, Payload, SIGNATURE_LEN, message_head};
 pub use key::{Ed25519, KeyId, PublicKey, Verifier, key_id};
 #[cfg(feature = "std")]
 pub use sign::{SecretKey, SignError, envelope, sign};
@@ -115,6 +118,28 @@ impl RootKeys {
         self.role(role).threshold == other.role(role).threshold && self.keys_of(role).eq(other.keys_of(role))
     }
 
+    /// The fields in the order in which they are declared.
+    pub(crate) fn write(&self, to: &mut dyn Target) {
+        to.number(self.version.into());
+        to.number(self.expires);
+        to.byte(self.count);
+        self.keys.iter().for_each(|key| to.put(key));
+        self.roles.iter().for_each(|role| to.put(&[role.threshold, role.keys]));
+    }
+
+    /// Reads the fields in place.
+    #[inline(never)]
+    pub(crate) fn read_from(&mut self, from: &mut dyn Source) -> Option<()> {
+        self.version = from.u32()?;
+        self.expires = from.u64()?;
+        self.count = from.byte()?;
+        self.keys.iter_mut().try_for_each(|key| from.fill(key))?;
+        for role in &mut self.roles {
+            *role = RoleKeys { threshold: from.byte()?, keys: from.byte()? };
+        }
+        Some(())
+    }
+
     /// A root with the longest encoding.
     #[cfg(all(test, feature = "std"))]
     pub(crate) fn largest() -> Self {
@@ -178,10 +203,56 @@ impl Rollout<'_> {
     /// modulo 10,000.
     #[must_use]
     pub fn bucket(&self, identity: &[u8]) -> u16 {
-        use sha2::{Digest, Sha256};
-        let hash = Sha256::new_with_prefix(self.salt).chain_update(identity).finalize();
+        let hash = Hash::of(&[self.salt, identity]);
         let first = hash.iter().take(4).rev().fold(0u32, |n, b| n << 8 | u32::from(*b));
         (first % 10_000) as u16
+    }
+}
+
+impl<'a> Payload<'a> for RootKeys {
+    fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        let mut root = Self { version: 0, expires: 0, count: 0, keys: [[0; 32]; MAX_KEYS], roles: Default::default() };
+        root.read_from(bytes)?;
+        Some(root)
+    }
+}
+
+impl<'a> Payload<'a> for Release<'a> {
+    fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        let (name, version) = (text(bytes)?, text(bytes)?);
+        let from: &mut dyn Source = bytes;
+        let (digest, hash) = (from.array()?, from.array()?);
+        let (len, number, counter, expires) = (from.u32()?, from.u32()?, from.u32()?, from.u64()?);
+        let target = text(bytes)?;
+        let from: &mut dyn Source = bytes;
+        let engine_min = (from.u16()?, from.u16()?);
+        let (ops_version, memory) = (from.u16()?, from.u32()?);
+        Some(Self {
+            name,
+            version,
+            digest,
+            hash,
+            len,
+            number,
+            counter,
+            expires,
+            target,
+            engine_min,
+            ops_version,
+            memory,
+        })
+    }
+}
+
+impl<'a> Payload<'a> for Rollout<'a> {
+    fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        let name = text(bytes)?;
+        let from: &mut dyn Source = bytes;
+        let (sequence, time, expires) = (from.u64()?, from.u64()?, from.u64()?);
+        let digest = from.array()?;
+        let salt = slice(bytes)?;
+        let share = (bytes as &mut dyn Source).u16()?;
+        Some(Self { name, sequence, time, expires, digest, salt, share, lifted: slice(bytes)? })
     }
 }
 

@@ -1,7 +1,5 @@
 //! The envelope of signed documents.
 
-use serde::Deserialize;
-
 use super::{Role, RootKeys, TrustError, Verifier, key_id};
 
 /// Bytes that a document may have.
@@ -25,6 +23,12 @@ pub fn message_head(document: Role, signer: Role) -> [u8; 18] {
     let fields = DOMAIN.into_iter().chain([document as u8, signer as u8]);
     head.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
     head
+}
+
+/// What a document may say: root keys, a release or a rollout.
+pub trait Payload<'a>: Sized {
+    /// Takes the fields from the beginning of the bytes; `None` when they are not there.
+    fn read(bytes: &mut &'a [u8]) -> Option<Self>;
 }
 
 /// A document whose signatures are not yet checked.
@@ -88,11 +92,9 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     /// [`TrustError::Malformed`].
-    pub fn decode<T: Deserialize<'a>>(&self) -> Result<T, TrustError> {
-        match postcard::take_from_bytes(self.payload) {
-            Ok((value, [])) => Ok(value),
-            _ => Err(TrustError::Malformed),
-        }
+    pub fn decode<T: Payload<'a>>(&self) -> Result<T, TrustError> {
+        let mut rest = self.payload;
+        T::read(&mut rest).filter(|_| rest.is_empty()).ok_or(TrustError::Malformed)
     }
 
     /// What is signed, after [`message_head`].

@@ -15,11 +15,10 @@
 mod field;
 mod point;
 mod scalar;
+mod sha512;
 
-use sha2::{Digest, Sha512};
-
-use field::Field;
 use point::Point;
+use sha512::Sha512;
 
 /// Whether `signature` is the key's over the parts of a message, one after the other.
 pub(super) fn verify(key: &[u8; 32], message: &[&[u8]], signature: &[u8; 64]) -> bool {
@@ -35,12 +34,11 @@ pub(super) fn verify(key: &[u8; 32], message: &[&[u8]], signature: &[u8; 64]) ->
 /// The scalar that binds signature, key and message.
 #[inline(never)]
 fn challenge(key: &[u8; 32], message: &[&[u8]], r: &[u8; 32]) -> [u32; 8] {
-    let mut hash = Sha512::new_with_prefix(r);
+    let mut hash = Sha512::new();
+    hash.update(r);
     hash.update(key);
-    for part in message {
-        hash.update(part);
-    }
-    scalar::reduce(&hash.finalize().into())
+    message.iter().for_each(|part| hash.update(part));
+    scalar::reduce(&hash.finish())
 }
 
 /// Little-endian words of bytes.

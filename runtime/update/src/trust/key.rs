@@ -1,6 +1,6 @@
 //! Public keys and how signatures are verified.
 
-use sha2::{Digest, Sha256};
+use crate::hash::Hash;
 
 /// An Ed25519 public key.
 pub type PublicKey = [u8; 32];
@@ -10,7 +10,7 @@ pub type KeyId = [u8; 8];
 /// What names a key in a document.
 #[must_use]
 pub fn key_id(key: &PublicKey) -> KeyId {
-    let hash = Sha256::digest(key);
+    let hash = Hash::of(&[key]);
     let mut id = [0; 8];
     id.iter_mut().zip(hash.iter()).for_each(|(to, from)| *to = *from);
     id

@@ -4,7 +4,7 @@ use super::{UpdateError, Updater};
 use crate::delta::{Checkpoint, Header};
 use crate::journal::{Journal, Mark};
 use crate::phase::{Event, Phase, Rejection};
-use crate::record::{Candidate, Stage, State, prefix};
+use crate::record::{Candidate, Stage};
 use crate::slot::{Growing, Running, Writer};
 use crate::storage::{Area, Storage};
 use crate::trust::Verifier;
@@ -58,6 +58,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     ///
     /// # Errors
     /// When nothing is being fetched, what is in the slot is not what was signed, or the storage fails.
+    #[inline(never)]
     pub fn resume(&mut self) -> Result<Progress, UpdateError> {
         if self.phase == Phase::Staged {
             return Ok(Progress::Staged);
@@ -65,7 +66,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         let candidate = self.fetching()?;
         if self.download.is_none() {
             let download = match self.reopen(&candidate) {
-                Err(UpdateError::Rejected(reason)) => return Err(self.refuse(&candidate, reason)),
+                Err(UpdateError::Rejected(reason)) => return Err(self.refuse(reason)),
                 other => other?,
             };
             self.step(Event::Receive)?;
@@ -78,6 +79,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     ///
     /// # Errors
     /// As [`resume`](Self::resume); and when the bytes leave a gap or are too many.
+    #[inline(never)]
     pub fn receive(&mut self, offset: u32, bytes: &[u8]) -> Result<Progress, UpdateError> {
         if let Progress::Staged = self.resume()? {
             return Ok(Progress::Staged);
@@ -95,7 +97,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
                 // What is in memory no longer tells what is stored; the journal does.
                 self.download = None;
                 let UpdateError::Rejected(reason) = error else { return Err(error) };
-                return Err(self.refuse(&candidate, reason));
+                return Err(self.refuse(reason));
             }
         }
         self.progress(&candidate)
@@ -107,6 +109,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     }
 
     /// The download as the journal tells it.
+    #[inline(never)]
     fn reopen(&mut self, candidate: &Candidate) -> Result<Download, UpdateError> {
         let header = self.header(candidate)?;
         let storage = self.storage.get_mut();
@@ -156,6 +159,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         }))
     }
 
+    #[inline(never)]
     fn piece(&mut self, candidate: &Candidate, bytes: &[u8]) -> Result<(), UpdateError> {
         let expected = self.header(candidate)?;
         let base = self.state.confirmed.map_or(0, |c| c.slot);
@@ -179,6 +183,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     }
 
     /// Writes a mark when a sector became whole.
+    #[inline(never)]
     fn note(&mut self) -> Result<(), UpdateError> {
         let Some(download) = self.download.as_mut() else { return Ok(()) };
         let sectors = download.writer.sectors();
@@ -204,6 +209,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         Ok(())
     }
 
+    #[inline(never)]
     fn progress(&mut self, candidate: &Candidate) -> Result<Progress, UpdateError> {
         let Some(download) = self.download.as_mut() else { return Err(UpdateError::Phase(self.phase)) };
         let more = Progress::More { next: download.next, len: candidate.transfer.len };
@@ -212,35 +218,26 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if !whole || !ended {
             // A stream that has ended without giving the package gives it never.
             if download.next >= candidate.transfer.len {
-                return Err(self.refuse(candidate, Rejection::Delta));
+                return Err(self.refuse(Rejection::Delta));
             }
             return Ok(more);
         }
-        download.writer.finish(self.storage.get_mut())?;
+        // Whatever fails from here on, the last unit must not be written twice: the journal tells how to go on.
+        let finished = download.writer.finish(self.storage.get_mut());
+        self.download = None;
+        finished?;
         if !self.is_whole(&candidate.package)? {
-            return Err(self.refuse(candidate, Rejection::Hash));
+            return Err(self.refuse(Rejection::Hash));
         }
         self.step(Event::Verify)?;
         self.step(Event::Stage)?;
-        self.download = None;
-        let staged = Candidate { stage: Stage::Staged, ..*candidate };
-        let stored = self.save(State { candidate: Some(staged), ..self.state });
-        stored.inspect_err(|_| self.phase = Phase::Fetching)?;
+        self.enter(Stage::Staged).inspect_err(|_| self.phase = Phase::Fetching)?;
         Ok(Progress::Staged)
     }
 
-    /// Gives the candidate up; a difference that failed has to come whole the next time.
-    fn refuse(&mut self, candidate: &Candidate, reason: Rejection) -> UpdateError {
-        let before = self.state;
-        if candidate.transfer.delta {
-            self.state.whole = Some(prefix(&candidate.package.digest));
-        }
-        match self.reject(reason) {
-            Ok(()) => UpdateError::Rejected(reason),
-            Err(error) => {
-                self.state = before;
-                error
-            }
-        }
+    /// Gives the candidate up.
+    #[inline(never)]
+    fn refuse(&mut self, reason: Rejection) -> UpdateError {
+        self.reject(reason).map_or_else(|error| error, |()| UpdateError::Rejected(reason))
     }
 }

@@ -11,14 +11,16 @@ pub(super) fn is_canonical(number: &[u32; 8]) -> bool {
     number.iter().rev().lt(ORDER.iter().rev())
 }
 
-/// A number of 64 bytes, the least significant first, modulo the order: one bit after the other.
-pub(super) fn reduce(bytes: &[u8; 64]) -> [u32; 8] {
+/// A hash, whose bytes are a number with the least significant first, modulo the order: one bit after the other.
+pub(super) fn reduce(hash: &[u64; 8]) -> [u32; 8] {
     let mut rest = [0u32; 8];
-    for byte in bytes.iter().rev() {
-        for i in (0..8).rev() {
-            let mut carry = u32::from(byte >> i & 1);
-            for word in &mut rest {
-                (*word, carry) = (*word << 1 | carry, *word >> 31);
+    for word in hash.iter().rev() {
+        let mut word = word.swap_bytes();
+        for _ in 0..64 {
+            let mut carry = u32::from(word >> 63 == 1);
+            word <<= 1;
+            for place in &mut rest {
+                (*place, carry) = (*place << 1 | carry, *place >> 31);
             }
             subtract(&mut rest, &ORDER);
         }

@@ -304,7 +304,19 @@ proptest! {
     fn scalars_are_reduced_as_elsewhere(wide in proptest::collection::vec(any::<u8>(), 64)) {
         let wide: [u8; 64] = wide.try_into().unwrap();
         let theirs = Scalar::from_bytes_mod_order_wide(&wide);
-        prop_assert_eq!(super::scalar::reduce(&wide), words(theirs.as_bytes()));
+        let mut hash = [0; 8];
+        hash.iter_mut().zip(wide.chunks(8)).for_each(|(to, b)| *to = u64::from_be_bytes(b.try_into().unwrap()));
+        prop_assert_eq!(super::scalar::reduce(&hash), words(theirs.as_bytes()));
+    }
+
+    #[test]
+    fn hashes_are_those_of_sha2(message in proptest::collection::vec(any::<u8>(), 0..600), at in 0usize..600) {
+        let mut hash = super::Sha512::new();
+        let (first, second) = message.split_at(at.min(message.len()));
+        hash.update(first);
+        hash.update(second);
+        let ours: Vec<u8> = hash.finish().iter().flat_map(|word| word.to_be_bytes()).collect();
+        prop_assert_eq!(&ours[..], &Sha512::digest(&message)[..]);
     }
 
     #[test]
