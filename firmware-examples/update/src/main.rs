@@ -5,15 +5,15 @@
 #![no_main]
 
 mod nor;
+mod report;
 mod stack;
 
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
 use dunlin_update::delta::Applier;
 use dunlin_update::flash::{FlashStorage, Layout};
 use dunlin_update::record::Installed;
 use dunlin_update::storage::{Area, Storage};
-use dunlin_update::trust::{Ed25519, RootKeys};
+use dunlin_update::trust::{Document, Ed25519, Role, RootKeys};
 use dunlin_update::{Device, Inference, Limits, Offer, Progress, StartCause, TransferOffer, Updater, Verdict};
 
 use nor::{Nor, SECTOR};
@@ -41,8 +41,7 @@ static mut DECODER: Applier = Applier::new();
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    debug::exit(debug::EXIT_FAILURE);
-    loop {}
+    report::leave(false, &[])
 }
 
 fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
@@ -51,7 +50,7 @@ fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
 
 /// The keys that the firmware was made with: the payload of the first root document.
 fn root() -> Option<RootKeys> {
-    dunlin_update::trust::Document::read(&ROOT, dunlin_update::trust::Role::Root).ok()?.decode().ok()
+    Document::read(&ROOT, Role::Root).ok()?.decode().ok()
 }
 
 fn factory() -> Option<Installed> {
@@ -59,13 +58,19 @@ fn factory() -> Option<Installed> {
     Some(Installed { slot: 0, len: OLD.len() as u32, digest, hash, counter: 1, number: 1 })
 }
 
-/// The whole update; `None` says that something went otherwise than it should.
-fn update(decoder: &'static mut Applier) -> Option<usize> {
+/// The package that the device was made with, in its slot.
+#[unsafe(link_section = ".bench")]
+#[inline(never)]
+fn made() -> Option<FlashStorage<Nor>> {
     let mut storage = FlashStorage::new(Nor::take()?, LAYOUT)?;
     storage.erase(Area::Slot(0), 0, LAYOUT.slot_len).ok()?;
     let whole = OLD.len() / 4 * 4;
     storage.write(Area::Slot(0), 0, OLD.get(..whole)?).ok()?;
-    let device = Device {
+    Some(storage)
+}
+
+fn device() -> Option<Device<'static>> {
+    Some(Device {
         identity: b"board 1",
         name: "digits",
         target: "cortex-m4",
@@ -76,8 +81,20 @@ fn update(decoder: &'static mut Applier) -> Option<usize> {
         limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
         root: root()?,
         factory: factory(),
-    };
-    let mut updater = Updater::open(storage, Ed25519, device, StartCause::Power, decoder).ok()?;
+    })
+}
+
+type BoardUpdater = Updater<'static, FlashStorage<Nor>, Ed25519>;
+
+/// Opens what is stored. The device's description, with its keys, is gone from the stack when this returns.
+#[inline(never)]
+fn open(decoder: &'static mut Applier) -> Option<BoardUpdater> {
+    Updater::open(made()?, Ed25519, device()?, StartCause::Power, decoder).ok()
+}
+
+/// The whole update; `None` says that something went otherwise than it should.
+#[inline(never)]
+fn update(updater: &mut BoardUpdater) -> Option<()> {
     let old = updater.running()?.digest;
     let transfer = TransferOffer { id: *b"transfer", len: PATCH.len() as u32, delta: true };
     updater.offer(&Offer { roots: &[], rollout: &ROLLOUT, release: &RELEASE, transfer }, None).ok()?;
@@ -94,25 +111,15 @@ fn update(decoder: &'static mut Applier) -> Option<usize> {
     let verdict = updater.inference(&fine).ok()?;
     let new = updater.running()?.digest;
     let right = verdict == Verdict::Confirmed && new != old && Some(new) == bytes(&FACTS, 64);
-    right.then_some(size_of_val(&updater) + size_of::<Applier>())
+    right.then_some(())
 }
 
 #[entry]
 fn main() -> ! {
     stack::paint();
     // SAFETY: this is the one reference, made once: `main` is entered once.
-    let done = update(unsafe { &mut *(&raw mut DECODER) });
-    let used = stack::used();
-    let status = match done {
-        Some(size) => {
-            hprintln!("{{\"updated\":true,\"stack_bytes\":{},\"updater_bytes\":{}}}", used, size);
-            debug::EXIT_SUCCESS
-        }
-        None => {
-            hprintln!("{{\"updated\":false}}");
-            debug::EXIT_FAILURE
-        }
-    };
-    debug::exit(status);
-    loop {}
+    let mut updater = open(unsafe { &mut *(&raw mut DECODER) });
+    let well = updater.as_mut().is_some_and(|updater| update(updater).is_some());
+    let sizes = [(&b"stack_bytes"[..], stack::used() as u32), (b"updater_bytes", size_of::<BoardUpdater>() as u32)];
+    report::leave(well, &sizes)
 }

@@ -30,6 +30,8 @@ impl NorFlashError for Wrong {
 
 impl Nor {
     /// The flash, once.
+    #[unsafe(link_section = ".bench")]
+    #[inline(never)]
     pub fn take() -> Option<Self> {
         // A load and a store: Cortex-M0 has no swap, and nothing else runs.
         if TAKEN.load(Ordering::Relaxed) {
@@ -48,11 +50,19 @@ impl ErrorType for Nor {
 impl ReadNorFlash for Nor {
     const READ_SIZE: usize = 1;
 
+    #[unsafe(link_section = ".bench")]
+
+    #[inline(never)]
+
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Wrong> {
         let from = self.memory.get(offset as usize..).and_then(|m| m.get(..bytes.len())).ok_or(Wrong)?;
         bytes.copy_from_slice(from);
         Ok(())
     }
+
+    #[unsafe(link_section = ".bench")]
+
+    #[inline(never)]
 
     fn capacity(&self) -> usize {
         self.memory.len()
@@ -63,10 +73,18 @@ impl NorFlash for Nor {
     const WRITE_SIZE: usize = UNIT;
     const ERASE_SIZE: usize = SECTOR as usize;
 
+    #[unsafe(link_section = ".bench")]
+
+    #[inline(never)]
+
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Wrong> {
         self.memory.get_mut(from as usize..to as usize).ok_or(Wrong)?.fill(0xFF);
         Ok(())
     }
+
+    #[unsafe(link_section = ".bench")]
+
+    #[inline(never)]
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Wrong> {
         let to = self.memory.get_mut(offset as usize..).and_then(|m| m.get_mut(..bytes.len())).ok_or(Wrong)?;

@@ -323,8 +323,9 @@ impl Records {
         let mut best = None;
         let mut last = None;
         for (area, copy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let Some(sequence) = read(storage, area, copy, state)? else { continue };
+            // Even one that is not whole leaves its traces in the state.
             last = Some((area, copy));
+            let Some(sequence) = read(storage, area, copy, state)? else { continue };
             if best.is_none_or(|(_, _, b)| sequence.wrapping_sub(b).cast_signed() > 0) {
                 best = Some((area, copy, sequence));
             }
@@ -608,6 +609,24 @@ mod tests {
             prop_assert!(record[HEAD_LEN..].starts_with(&theirs));
             prop_assert!(record[HEAD_LEN + theirs.len()..BODY_LEN].iter().all(|b| *b == 0));
             prop_assert_eq!(&record[BODY_LEN..BODY_LEN + SUM_LEN], &Hash::of(&[&record[..BODY_LEN]])[..SUM_LEN]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_leaves_nothing_of_itself() {
+        let old = State::factory(RootKeys::largest(), None);
+        for copies in [&[0][..], &[0, 1]] {
+            for at in [0, 5, HEAD_LEN, HEAD_LEN + 40, BODY_LEN - 1, BODY_LEN] {
+                let mut flash = Flash::new(CHIPS[4], 2, 4096);
+                let mut records = Records::NONE;
+                records.save(&mut flash, &old).unwrap();
+                records.save(&mut flash, &largest()).unwrap();
+                for copy in copies {
+                    flash.bytes(Area::State(1))[copy * RECORD_LEN + at] ^= 1;
+                }
+                let expected = if copies.len() == 2 { (1, old) } else { (2, largest()) };
+                assert_eq!(load(&mut flash), Some(expected), "byte {at}, copies {copies:?}");
+            }
         }
     }
 
