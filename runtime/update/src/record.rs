@@ -92,6 +92,10 @@ pub struct Tombstone {
     pub number: u32,
 }
 
+impl Tombstone {
+    const NONE: Self = Self { prefix: [0; PREFIX], number: 0 };
+}
+
 /// All that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -122,6 +126,7 @@ pub struct State {
 impl State {
     /// The state of a device that never had an update.
     #[must_use]
+    #[inline]
     pub fn factory(root: RootKeys, confirmed: Option<Installed>) -> Self {
         Self {
             confirmed,
@@ -131,20 +136,29 @@ impl State {
             root,
             rollout: 0,
             time: 0,
-            tombstones: [Tombstone::default(); TOMBSTONES],
+            tombstones: [Tombstone::NONE; TOMBSTONES],
             buried: 0,
             whole: None,
             last: None,
         }
     }
 
-    /// Puts a newer root in force, and the one that was in its place. Where the keys of rollout change, what the old ones said of sequence and time is
-    /// forgotten: a stolen key may have pushed it far ahead.
-    pub(crate) fn adopt(&mut self, root: &mut RootKeys) {
+    /// Everything as [`factory`](Self::factory) makes it, in place.
+    pub(crate) fn reset(&mut self, root: &RootKeys, confirmed: Option<&Installed>) {
+        self.confirmed = confirmed.copied();
+        (self.previous, self.candidate, self.whole, self.last) = (None, None, None, None);
+        self.floor = confirmed.map_or(0, |c| c.counter);
+        self.root = *root;
+        (self.rollout, self.time, self.buried) = (0, 0, 0);
+        self.tombstones.fill(Tombstone::NONE);
+    }
+
+    /// Forgets what keys of rollout said of sequence and time that another root does not have: a stolen key may have
+    /// pushed them far ahead.
+    pub(crate) fn forget(&mut self, root: &RootKeys) {
         if !root.same_role(&self.root, Role::Rollout) {
             (self.rollout, self.time) = (0, 0);
         }
-        core::mem::swap(&mut self.root, root);
     }
 
     /// Whether a digest failed here, or its release is too old to know.
@@ -157,14 +171,18 @@ impl State {
     /// Remembers that a package failed here. When all places are taken the oldest release gives up its own, and with it
     /// all releases before it are refused.
     pub fn bury(&mut self, package: &Installed) {
+        self.bury_at(package);
+    }
+
+    /// As [`bury`](Self::bury); gives the place that was taken and what was there.
+    pub(crate) fn bury_at(&mut self, package: &Installed) -> Option<(usize, Tombstone)> {
         let tombstone = Tombstone { prefix: prefix(&package.digest), number: package.number.max(1) };
         if self.tombstones.iter().any(|t| t.number > 0 && t.prefix == tombstone.prefix) {
-            return;
+            return None;
         }
-        if let Some(place) = self.tombstones.iter_mut().min_by_key(|t| t.number) {
-            self.buried = self.buried.max(place.number);
-            *place = tombstone;
-        }
+        let (i, place) = self.tombstones.iter_mut().enumerate().min_by_key(|(_, t)| t.number)?;
+        self.buried = self.buried.max(place.number);
+        Some((i, core::mem::replace(place, tombstone)))
     }
 
     /// Takes a tombstone away.

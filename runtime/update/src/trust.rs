@@ -79,6 +79,15 @@ pub struct RootKeys {
 }
 
 impl RootKeys {
+    /// No keys, in the place of those that are not known yet.
+    pub(crate) const NONE: Self = Self {
+        version: 0,
+        expires: 0,
+        count: 0,
+        keys: [[0; 32]; MAX_KEYS],
+        roles: [RoleKeys { threshold: 0, keys: 0 }; 4],
+    };
+
     /// Keys and threshold of a role.
     #[must_use]
     pub fn role(&self, role: Role) -> RoleKeys {
@@ -103,13 +112,16 @@ impl RootKeys {
         if count > MAX_KEYS || self.version == 0 {
             return false;
         }
-        let known = self.keys.iter().take(count);
-        let distinct = known.clone().enumerate().all(|(i, k)| !known.clone().take(i).any(|other| other == k));
-        let reachable = |role: &RoleKeys| {
-            u32::from(role.threshold) <= role.keys.count_ones() && u32::from(role.keys) < (1u32 << count)
-        };
-        let needed = [Role::Root, Role::Targets, Role::Rollout];
-        distinct && self.roles.iter().all(reachable) && needed.iter().all(|&role| self.role(role).threshold > 0)
+        for (i, key) in self.keys.iter().take(count).enumerate() {
+            if self.keys.iter().take(i).any(|other| other == key) {
+                return false;
+            }
+        }
+        self.roles.iter().enumerate().all(|(role, RoleKeys { threshold, keys })| {
+            let needed = role != Role::Distributor as usize;
+            let reachable = u32::from(*threshold) <= keys.count_ones() && u32::from(*keys) < 1 << count;
+            reachable && (*threshold > 0 || !needed)
+        })
     }
 
     /// Whether a role has the same keys and threshold in another root.
@@ -211,7 +223,7 @@ impl Rollout<'_> {
 
 impl<'a> Payload<'a> for RootKeys {
     fn read(bytes: &mut &'a [u8]) -> Option<Self> {
-        let mut root = Self { version: 0, expires: 0, count: 0, keys: [[0; 32]; MAX_KEYS], roles: Default::default() };
+        let mut root = Self::NONE;
         root.read_from(bytes)?;
         Some(root)
     }
@@ -330,8 +342,22 @@ impl core::error::Error for TrustError {}
 /// # Errors
 /// What is wrong with the first that does not follow.
 pub fn follow<V: Verifier>(root: &RootKeys, bytes: &[u8], verifier: &V) -> Result<RootKeys, TrustError> {
+    let mut next = RootKeys::NONE;
+    follow_into(root, bytes, verifier, &mut next)?;
+    Ok(next)
+}
+
+/// As [`follow`], in place.
+#[inline(never)]
+pub(crate) fn follow_into<V: Verifier>(
+    root: &RootKeys,
+    bytes: &[u8],
+    verifier: &V,
+    next: &mut RootKeys,
+) -> Result<(), TrustError> {
     let document = Document::read(bytes, Role::Root)?;
-    let next: RootKeys = document.decode()?;
+    let mut rest = document.payload();
+    next.read_from(&mut rest).filter(|()| rest.is_empty()).ok_or(TrustError::Malformed)?;
     let expected = root.version.saturating_add(1);
     if next.version != expected {
         return Err(TrustError::RootVersion { expected, found: next.version });
@@ -340,14 +366,14 @@ pub fn follow<V: Verifier>(root: &RootKeys, bytes: &[u8], verifier: &V) -> Resul
     if !next.is_sound() {
         return Err(TrustError::RootUnsound);
     }
-    document.check(&next, Role::Root, verifier)?;
-    Ok(next)
+    document.check(next, Role::Root, verifier)
 }
 
 /// Reads a release that enough targets keys signed, and enough of the distributor's when the root asks for them.
 ///
 /// # Errors
 /// What is wrong with it.
+#[inline(never)]
 pub fn release<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) -> Result<Release<'a>, TrustError> {
     let document = Document::read(bytes, Role::Targets)?;
     document.check(root, Role::Targets, verifier)?;
@@ -361,6 +387,7 @@ pub fn release<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) 
 ///
 /// # Errors
 /// What is wrong with it.
+#[inline(never)]
 pub fn rollout<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) -> Result<Rollout<'a>, TrustError> {
     let document = Document::read(bytes, Role::Rollout)?;
     document.check(root, Role::Rollout, verifier)?;

@@ -185,7 +185,7 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         decoder: &'a mut Applier,
     ) -> Result<Self, UpdateError> {
         let Device { identity, name, target, engine, ops_version, memory, starts, limits, .. } = device;
-        let mut updater = Self {
+        let mut opened = Ok(Self {
             storage: RefCell::new(storage),
             verifier,
             profile: Profile { identity, name, target, engine, ops_version, memory, starts, limits },
@@ -196,20 +196,25 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
             decoder,
             probation: Probation::new(limits),
             intact: true,
-        };
-        updater.load(&device)?;
-        updater.settle(cause)?;
-        Ok(updater)
+        });
+        // One updater, where the caller wants it, and no second one on the way.
+        if let Ok(updater) = &mut opened
+            && let Err(error) = updater.load(&device).and_then(|()| updater.settle(cause))
+        {
+            opened = Err(error);
+        }
+        opened
     }
 
     /// Reads what is stored; a device that never had an update is as its factory made it.
     #[inline(never)]
     fn load(&mut self, device: &Device<'_>) -> Result<(), UpdateError> {
         if !self.records.load(self.storage.get_mut(), &mut self.state)? {
-            self.state = State::factory(device.root, device.factory);
+            self.state.reset(&device.root, device.factory.as_ref());
         }
         if self.state.root.version < device.root.version {
-            self.state.adopt(&mut { device.root });
+            self.state.forget(&device.root);
+            self.state.root = device.root;
         }
         Ok(())
     }
@@ -325,6 +330,7 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     }
 
     /// What [`save`](Self::save) goes back to.
+    #[inline(never)]
     fn before(&self) -> Before {
         let State { confirmed, previous, candidate, floor, buried, whole, last, .. } = self.state;
         Before { confirmed, previous, candidate, floor, buried, whole, last, phase: self.phase }
@@ -333,11 +339,14 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     /// Stores the state. It counts only if that worked.
     #[inline(never)]
     fn save(&mut self, before: &Before) -> Result<(), UpdateError> {
-        self.records.save(self.storage.get_mut(), &self.state).map_err(|fault| {
-            self.undo(before);
-            fault.into()
-        })
+        self.store().inspect_err(|_| self.undo(before))
     }
+
+    fn store(&mut self) -> Result<(), UpdateError> {
+        Ok(self.records.save(self.storage.get_mut(), &self.state)?)
+    }
+
+    #[inline(never)]
 
     fn undo(&mut self, before: &Before) {
         let Before { confirmed, previous, candidate, floor, buried, whole, last, phase } = *before;
@@ -400,10 +409,13 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
 
     /// Remembers that a package failed here.
     fn take_back(&mut self, before: &Before, package: &Installed, reason: Reversal) -> Result<(), UpdateError> {
-        let tombstones = self.state.tombstones;
-        self.state.bury(package);
+        let buried = self.state.bury_at(package);
         self.state.last = Some((prefix(&package.digest), Outcome::Reverted(reason)));
-        self.end(before, Event::Revert).inspect_err(|_| self.state.tombstones = tombstones)
+        self.end(before, Event::Revert).inspect_err(|_| {
+            if let Some((i, tombstone)) = buried {
+                self.state.tombstones.iter_mut().skip(i).take(1).for_each(|place| *place = tombstone);
+            }
+        })
     }
 
     /// Goes back to the package before the confirmed one, because the fleet or the application wants it.

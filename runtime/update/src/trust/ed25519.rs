@@ -21,14 +21,19 @@ use point::Point;
 use sha512::Sha512;
 
 /// Whether `signature` is the key's over the parts of a message, one after the other.
+#[inline(never)]
 pub(super) fn verify(key: &[u8; 32], message: &[&[u8]], signature: &[u8; 64]) -> bool {
     let Some((r, s)) = signature.split_first_chunk::<32>() else { return false };
     let Some(s) = s.first_chunk::<32>().map(words).filter(scalar::is_canonical) else { return false };
-    let Some(mut minus_a) = Point::decode(key).filter(|a| !a.has_small_order()) else { return false };
-    minus_a.negate();
     let k = challenge(key, message, r);
-    let point = Point::combine(&k, &minus_a, &s);
-    point.encode() == words(r) && !point.has_small_order()
+    Point::decode(key).is_some_and(|mut a| {
+        if a.has_small_order() {
+            return false;
+        }
+        a.negate();
+        a.combine(&k, &s);
+        a.encode() == words(r) && !a.has_small_order()
+    })
 }
 
 /// The scalar that binds signature, key and message.
@@ -38,7 +43,7 @@ fn challenge(key: &[u8; 32], message: &[&[u8]], r: &[u8; 32]) -> [u32; 8] {
     hash.update(r);
     hash.update(key);
     message.iter().for_each(|part| hash.update(part));
-    scalar::reduce(&hash.finish())
+    scalar::reduce(hash.finish())
 }
 
 /// Little-endian words of bytes.

@@ -4,7 +4,7 @@ use super::{UpdateError, Updater};
 use crate::phase::{Event, Phase, Rejection};
 use crate::record::{Candidate, Installed, PREFIX, Stage, Transfer, prefix};
 use crate::storage::Storage;
-use crate::trust::{self, Release, Role, Rollout, TrustError, Verifier};
+use crate::trust::{self, Release, Role, Rollout, RootKeys, TrustError, Verifier};
 
 /// How the bytes of an offered package would come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +75,13 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     #[inline(never)]
     fn rotate(&mut self, roots: &[&[u8]]) -> Result<(), UpdateError> {
         for bytes in roots {
-            let mut next = trust::follow(&self.state.root, bytes, &self.verifier)?;
-            let (before, times) = (self.before(), (self.state.rollout, self.state.time));
-            self.state.adopt(&mut next);
-            self.save(&before).inspect_err(|_| {
-                (self.state.root, (self.state.rollout, self.state.time)) = (next, times);
+            let mut root = RootKeys::NONE;
+            trust::follow_into(&self.state.root, bytes, &self.verifier, &mut root)?;
+            let times = (self.state.rollout, self.state.time);
+            self.state.forget(&root);
+            core::mem::swap(&mut self.state.root, &mut root);
+            self.store().inspect_err(|_| {
+                (self.state.root, (self.state.rollout, self.state.time)) = (root, times);
             })?;
         }
         Ok(())
@@ -91,14 +93,14 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if rollout.sequence == self.state.rollout {
             return Ok(());
         }
-        let (before, tombstones) = (self.before(), self.state.tombstones);
+        let tombstones = self.state.tombstones;
         let times = (self.state.rollout, self.state.time);
         self.state.rollout = rollout.sequence;
         self.state.time = self.state.time.max(rollout.time);
         for lifted in rollout.lifted.chunks_exact(PREFIX).filter_map(|l| l.first_chunk()) {
             self.state.lift(lifted);
         }
-        self.save(&before).inspect_err(|_| {
+        self.store().inspect_err(|_| {
             (self.state.tombstones, (self.state.rollout, self.state.time)) = (tombstones, times);
         })
     }

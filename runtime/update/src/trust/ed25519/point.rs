@@ -181,23 +181,24 @@ impl Point {
         point.x.is_zero()
     }
 
-    /// `k a + s b`, where `b` is the base point; both numbers are below 2^253.
+    /// Becomes `k` times itself and `s` times the base point; both numbers are below 2^253.
     #[inline(never)]
-    pub(super) fn combine(k: &[u32; 8], a: &Self, s: &[u32; 8]) -> Self {
+    pub(super) fn combine(&mut self, k: &[u32; 8], s: &[u32; 8]) {
         let base = Self::affine(BASE_X, BASE_Y);
         let mut both = base;
-        both.add(a);
+        both.add(self);
         let mut sum = Self::ZERO;
-        for i in (0..8 * 32).rev() {
-            let bit = |of: &[u32; 8]| of.get(i / 32).is_some_and(|word| word >> (i % 32) & 1 == 1);
-            sum.double();
-            match (bit(k), bit(s)) {
-                (true, true) => sum.add(&both),
-                (true, false) => sum.add(a),
-                (false, true) => sum.add(&base),
-                (false, false) => {}
+        for (k, s) in k.iter().zip(s).rev() {
+            for i in (0..32).rev() {
+                sum.double();
+                match (k >> i & 1, s >> i & 1) {
+                    (1, 1) => sum.add(&both),
+                    (1, _) => sum.add(self),
+                    (_, 1) => sum.add(&base),
+                    _ => {}
+                }
             }
         }
-        sum
+        *self = sum;
     }
 }

@@ -125,7 +125,8 @@ impl Sha512 {
     }
 
     /// The hash as words, the first the most significant.
-    pub(super) fn finish(mut self) -> [u64; 8] {
+    #[inline(never)]
+    pub(super) fn finish(&mut self) -> &[u64; 8] {
         let bits = self.taken.wrapping_mul(8);
         self.update(&[0x80]);
         while self.taken % 128 != 112 {
@@ -134,7 +135,7 @@ impl Sha512 {
         let [.., high, low] = &mut self.block;
         (*high, *low) = (0, bits);
         self.compress();
-        self.state
+        &self.state
     }
 
     #[inline(never)]
