@@ -13,7 +13,7 @@ use dunlin_update::delta::Applier;
 use dunlin_update::flash::{FlashStorage, Layout};
 use dunlin_update::record::Installed;
 use dunlin_update::storage::{Area, Storage};
-use dunlin_update::trust::{Document, Ed25519, Role, RootKeys};
+use dunlin_update::trust::{Ed25519, MAX_KEYS, RoleKeys, RootKeys, SIGNATURE_LEN};
 use dunlin_update::{Device, Inference, Limits, Offer, Progress, StartCause, TransferOffer, Updater, Verdict};
 
 use nor::{Nor, SECTOR};
@@ -31,8 +31,6 @@ server!(OLD, "old.dunlin");
 server!(PATCH, "new.patch");
 server!(RELEASE, "new.release");
 server!(ROLLOUT, "new.rollout");
-server!(ROOT, "1.root");
-server!(FACTS, "facts.bin");
 
 const LAYOUT: Layout = Layout::packed(0, SECTOR, 36 * 1024, 2);
 
@@ -44,19 +42,79 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     report::leave(false, &[])
 }
 
-fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
-    from.get(at..)?.first_chunk().copied()
+/// `N` bytes of what is known when the firmware is built.
+const fn bytes<const N: usize>(from: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut i = 0;
+    while i < N {
+        bytes[i] = from[at + i];
+        i += 1;
+    }
+    bytes
 }
 
-/// The keys that the firmware was made with: the payload of the first root document.
-fn root() -> Option<RootKeys> {
-    Document::read(&ROOT, Role::Root).ok()?.decode().ok()
+/// The number that postcard wrote at a place, and the place after it.
+const fn number(from: &[u8], mut at: usize) -> (u64, usize) {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        number |= ((from[at] & 0x7F) as u64) << shift;
+        shift += 7;
+        at += 1;
+        if from[at - 1] < 0x80 {
+            return (number, at);
+        }
+    }
 }
 
-fn factory() -> Option<Installed> {
-    let (digest, hash) = (bytes(&FACTS, 0)?, bytes(&FACTS, 32)?);
-    Some(Installed { slot: 0, len: OLD.len() as u32, digest, hash, counter: 1, number: 1 })
+/// The keys that the firmware is made with: the payload of the first root document.
+const fn root(document: &[u8]) -> RootKeys {
+    let (version, at) = number(document, 8 + document[6] as usize * SIGNATURE_LEN);
+    let (expires, at) = number(document, at);
+    let mut root = RootKeys {
+        version: version as u32,
+        expires,
+        count: document[at],
+        keys: [[0; 32]; MAX_KEYS],
+        roles: [RoleKeys { threshold: 0, keys: 0 }; 4],
+    };
+    let mut i = 0;
+    while i < MAX_KEYS {
+        root.keys[i] = bytes(document, at + 1 + 32 * i);
+        i += 1;
+    }
+    let at = at + 1 + 32 * MAX_KEYS;
+    i = 0;
+    while i < 4 {
+        root.roles[i] = RoleKeys { threshold: document[at + 2 * i], keys: document[at + 2 * i + 1] };
+        i += 1;
+    }
+    root
 }
+
+const FACTS: &[u8] = include_bytes!("../data/facts.bin");
+
+static DEVICE: Device<'static> = Device {
+    identity: b"board 1",
+    name: "digits",
+    target: "cortex-m4",
+    engine: (0, 1),
+    ops_version: 1,
+    memory: 64 * 1024,
+    starts: 3,
+    limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
+    root: root(include_bytes!("../data/1.root")),
+    factory: Some(Installed {
+        slot: 0,
+        len: OLD.len() as u32,
+        digest: bytes(FACTS, 0),
+        hash: bytes(FACTS, 32),
+        counter: 1,
+        number: 1,
+    }),
+};
+
+/// Digest of the new package.
+const NEW: [u8; 32] = bytes(FACTS, 64);
 
 /// The package that the device was made with, in its slot.
 #[unsafe(link_section = ".bench")]
@@ -69,33 +127,15 @@ fn made() -> Option<FlashStorage<Nor>> {
     Some(storage)
 }
 
-fn device() -> Option<Device<'static>> {
-    Some(Device {
-        identity: b"board 1",
-        name: "digits",
-        target: "cortex-m4",
-        engine: (0, 1),
-        ops_version: 1,
-        memory: 64 * 1024,
-        starts: 3,
-        limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
-        root: root()?,
-        factory: factory(),
-    })
-}
-
 type BoardUpdater = Updater<'static, FlashStorage<Nor>, Ed25519>;
 
-/// Opens what is stored. The device's description, with its keys, is gone from the stack when this returns.
-#[inline(never)]
-fn open(decoder: &'static mut Applier) -> Option<BoardUpdater> {
-    Updater::open(made()?, Ed25519, device()?, StartCause::Power, decoder).ok()
+fn runs(updater: &BoardUpdater, digest: &[u8; 32]) -> bool {
+    updater.running().is_some_and(|running| running.digest == *digest)
 }
 
 /// The whole update; `None` says that something went otherwise than it should.
 #[inline(never)]
 fn update(updater: &mut BoardUpdater) -> Option<()> {
-    let old = updater.running()?.digest;
     let transfer = TransferOffer { id: *b"transfer", len: PATCH.len() as u32, delta: true };
     updater.offer(&Offer { roots: &[], rollout: &ROLLOUT, release: &RELEASE, transfer }, None).ok()?;
     let mut next = 0;
@@ -109,17 +149,19 @@ fn update(updater: &mut BoardUpdater) -> Option<()> {
     let fine = Inference { micros: 1, failed: false, not_a_number: false };
     updater.inference(&fine).ok()?;
     let verdict = updater.inference(&fine).ok()?;
-    let new = updater.running()?.digest;
-    let right = verdict == Verdict::Confirmed && new != old && Some(new) == bytes(&FACTS, 64);
-    right.then_some(())
+    (verdict == Verdict::Confirmed && runs(updater, &NEW)).then_some(())
 }
 
 #[entry]
 fn main() -> ! {
     stack::paint();
-    // SAFETY: this is the one reference, made once: `main` is entered once.
-    let mut updater = open(unsafe { &mut *(&raw mut DECODER) });
-    let well = updater.as_mut().is_some_and(|updater| update(updater).is_some());
+    let mut place: Option<BoardUpdater> = None;
+    let well = made().is_some_and(|storage| {
+        // SAFETY: this is the one reference, made once: `main` is entered once.
+        let decoder = unsafe { &mut *(&raw mut DECODER) };
+        let opened = Updater::open_in(&mut place, storage, Ed25519, &DEVICE, StartCause::Power, decoder);
+        opened.is_ok_and(|updater| update(updater).is_some())
+    });
     let sizes = [(&b"stack_bytes"[..], stack::used() as u32), (b"updater_bytes", size_of::<BoardUpdater>() as u32)];
     report::leave(well, &sizes)
 }

@@ -126,14 +126,21 @@ pub struct State {
 impl State {
     /// The state of a device that never had an update.
     #[must_use]
-    #[inline]
     pub fn factory(root: RootKeys, confirmed: Option<Installed>) -> Self {
+        let mut state = Self::blank();
+        state.reset(&root, confirmed.as_ref());
+        state
+    }
+
+    /// In the place of a state that is not known yet.
+    #[inline]
+    pub(crate) fn blank() -> Self {
         Self {
-            confirmed,
+            confirmed: None,
             previous: None,
             candidate: None,
-            floor: confirmed.map_or(0, |c| c.counter),
-            root,
+            floor: 0,
+            root: RootKeys::NONE,
             rollout: 0,
             time: 0,
             tombstones: [Tombstone::NONE; TOMBSTONES],
@@ -144,6 +151,7 @@ impl State {
     }
 
     /// Everything as [`factory`](Self::factory) makes it, in place.
+    #[inline(never)]
     pub(crate) fn reset(&mut self, root: &RootKeys, confirmed: Option<&Installed>) {
         self.confirmed = confirmed.copied();
         (self.previous, self.candidate, self.whole, self.last) = (None, None, None, None);

@@ -184,26 +184,48 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         cause: StartCause,
         decoder: &'a mut Applier,
     ) -> Result<Self, UpdateError> {
-        let Device { identity, name, target, engine, ops_version, memory, starts, limits, .. } = device;
-        let mut opened = Ok(Self {
+        let mut place = None;
+        Self::open_in(&mut place, storage, verifier, &device, cause, decoder)?;
+        place.ok_or(UpdateError::Storage)
+    }
+
+    /// As [`open`](Self::open), but the updater is made where it is to be: it has more than a kilobyte, and a device may
+    /// have no room on its stack for a second one on the way. What is in the place is given up.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    #[inline(never)]
+    pub fn open_in<'p>(
+        place: &'p mut Option<Self>,
+        storage: S,
+        verifier: V,
+        device: &Device<'a>,
+        cause: StartCause,
+        decoder: &'a mut Applier,
+    ) -> Result<&'p mut Self, UpdateError> {
+        Self::put(place, storage, verifier, device, decoder);
+        let updater = place.as_mut().ok_or(UpdateError::Storage)?;
+        updater.load(device)?;
+        updater.settle(cause)?;
+        Ok(updater)
+    }
+
+    /// An updater that has read nothing yet.
+    #[inline(never)]
+    fn put(place: &mut Option<Self>, storage: S, verifier: V, device: &Device<'a>, decoder: &'a mut Applier) {
+        let Device { identity, name, target, engine, ops_version, memory, starts, limits, .. } = *device;
+        *place = Some(Self {
             storage: RefCell::new(storage),
             verifier,
             profile: Profile { identity, name, target, engine, ops_version, memory, starts, limits },
             records: Records::NONE,
-            state: State::factory(device.root, device.factory),
+            state: State::blank(),
             phase: Phase::Idle,
             download: None,
             decoder,
             probation: Probation::new(limits),
             intact: true,
         });
-        // One updater, where the caller wants it, and no second one on the way.
-        if let Ok(updater) = &mut opened
-            && let Err(error) = updater.load(&device).and_then(|()| updater.settle(cause))
-        {
-            opened = Err(error);
-        }
-        opened
     }
 
     /// Reads what is stored; a device that never had an update is as its factory made it.

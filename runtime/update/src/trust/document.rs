@@ -99,6 +99,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     /// [`TrustError::Malformed`].
+    #[inline(never)]
     pub fn decode<T: Payload<'a>>(&self) -> Result<T, TrustError> {
         let mut rest = self.payload;
         T::read(&mut rest).filter(|_| rest.is_empty()).ok_or(TrustError::Malformed)

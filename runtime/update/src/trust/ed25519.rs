@@ -26,14 +26,11 @@ pub(super) fn verify(key: &[u8; 32], message: &[&[u8]], signature: &[u8; 64]) ->
     let Some((r, s)) = signature.split_first_chunk::<32>() else { return false };
     let Some(s) = s.first_chunk::<32>().map(words).filter(scalar::is_canonical) else { return false };
     let k = challenge(key, message, r);
-    Point::decode(key).is_some_and(|mut a| {
-        if a.has_small_order() {
-            return false;
-        }
-        a.negate();
-        a.combine(&k, &s);
-        a.encode() == words(r) && !a.has_small_order()
-    })
+    let mut decoded = Point::decode(key);
+    let Some(point) = decoded.as_mut().filter(|a| !a.has_small_order()) else { return false };
+    point.negate();
+    point.combine(&k, &s);
+    point.encode() == words(r) && !point.has_small_order()
 }
 
 /// The scalar that binds signature, key and message.

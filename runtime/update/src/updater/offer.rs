@@ -42,12 +42,13 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     #[inline(never)]
     pub fn offer(&mut self, offer: &Offer<'_>, now: Option<u64>) -> Result<(), UpdateError> {
         self.rotate(offer.roots)?;
-        let rollout = trust::rollout(&self.state.root, offer.rollout, &self.verifier)?;
+        let believed = trust::rollout(&self.state.root, offer.rollout, &self.verifier);
+        let rollout = believed.as_ref().map_err(|error| *error)?;
         let time = self.state.time.max(rollout.time).max(now.unwrap_or(0));
-        if self.state.root.expires < time {
+        if self.state.root.expires <= time {
             return Err(TrustError::Expired { role: Role::Root }.into());
         }
-        if rollout.expires < time {
+        if rollout.expires <= time {
             return Err(TrustError::Expired { role: Role::Rollout }.into());
         }
         if rollout.name != self.profile.name {
@@ -56,9 +57,16 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if rollout.sequence < self.state.rollout {
             return Err(TrustError::Replayed { newest: self.state.rollout, found: rollout.sequence }.into());
         }
-        self.heed(&rollout)?;
-        let release = trust::release(&self.state.root, offer.release, &self.verifier)?;
-        if release.expires != 0 && release.expires < time {
+        self.heed(rollout)?;
+        self.consider(offer, rollout, time)
+    }
+
+    /// The part of [`offer`](Self::offer) about the release.
+    #[inline(never)]
+    fn consider(&mut self, offer: &Offer<'_>, rollout: &Rollout<'_>, time: u64) -> Result<(), UpdateError> {
+        let believed = trust::release(&self.state.root, offer.release, &self.verifier);
+        let release = believed.as_ref().map_err(|error| *error)?;
+        if release.expires != 0 && release.expires <= time {
             return Err(TrustError::Expired { role: Role::Targets }.into());
         }
         if release.digest != rollout.digest || release.name != rollout.name {
@@ -67,8 +75,8 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if rollout.bucket(self.profile.identity) >= rollout.share {
             return Err(UpdateError::Rejected(Rejection::Cohort));
         }
-        self.suits(&release).map_err(UpdateError::Rejected)?;
-        self.accept(&release, offer.transfer)
+        self.suits(release).map_err(UpdateError::Rejected)?;
+        self.accept(release, offer.transfer)
     }
 
     /// Follows new roots, each of which counts once it is stored.

@@ -26,26 +26,39 @@ const ROOT: Field = Field::new([
     0x2B83_2480,
 ]);
 /// The base point.
-const BASE_X: Field = Field::new([
-    0x8F25_D51A,
-    0xC956_2D60,
-    0x9525_A7B2,
-    0x692C_C760,
-    0xFDD6_DC5C,
-    0xC0A4_E231,
-    0xCD6E_53FE,
-    0x2169_36D3,
-]);
-const BASE_Y: Field = Field::new([
-    0x6666_6658,
-    0x6666_6666,
-    0x6666_6666,
-    0x6666_6666,
-    0x6666_6666,
-    0x6666_6666,
-    0x6666_6666,
-    0x6666_6666,
-]);
+static BASE: Point = Point {
+    x: Field::new([
+        0x8F25_D51A,
+        0xC956_2D60,
+        0x9525_A7B2,
+        0x692C_C760,
+        0xFDD6_DC5C,
+        0xC0A4_E231,
+        0xCD6E_53FE,
+        0x2169_36D3,
+    ]),
+    y: Field::new([
+        0x6666_6658,
+        0x6666_6666,
+        0x6666_6666,
+        0x6666_6666,
+        0x6666_6666,
+        0x6666_6666,
+        0x6666_6666,
+        0x6666_6666,
+    ]),
+    z: Field::ONE,
+    t: Field::new([
+        0xA5B7_DDA3,
+        0x6DDE_8AB3,
+        0x7751_52F5,
+        0x20F0_9F80,
+        0x64AB_E37D,
+        0x66EA_4E8E,
+        0xD78B_7665,
+        0x6787_5F0F,
+    ]),
+};
 const TWO: Field = Field::new([2, 0, 0, 0, 0, 0, 0, 0]);
 
 /// A point in extended coordinates: `x / z`, `y / z`, and `t = x y / z`.
@@ -60,12 +73,6 @@ pub(super) struct Point {
 impl Point {
     /// The neutral point.
     const ZERO: Self = Self { x: Field::ZERO, y: Field::ONE, z: Field::ONE, t: Field::ZERO };
-
-    fn affine(x: Field, y: Field) -> Self {
-        let mut t = x;
-        t.multiply(&y);
-        Self { x, y, z: Field::ONE, t }
-    }
 
     /// The point of its canonical encoding: RFC 8032, section 5.1.3.
     #[inline(never)]
@@ -112,7 +119,12 @@ impl Point {
             x.negate();
         }
         // 0 has no odd one.
-        (x.is_odd() == odd).then(|| Self::affine(x, y))
+        if x.is_odd() != odd {
+            return None;
+        }
+        let mut t = x;
+        t.multiply(&y);
+        Some(Self { x, y, z: Field::ONE, t })
     }
 
     /// The canonical encoding, as words.
@@ -150,26 +162,47 @@ impl Point {
         self.t.multiply(&other.t);
         self.t.multiply(&DOUBLE_D);
         self.z.multiply(&other.z);
-        let same = self.z;
-        self.z.add(&same);
-        // In y is B, in t C, in z D.
+        self.x = self.z;
+        self.z.add(&self.x);
+        // In a is A, in y B, in t C, in z D.
         e = self.y;
         e.subtract(&a);
-        self.y.add(&a);
-        a = self.z;
-        a.subtract(&self.t);
-        self.z.add(&self.t);
-        // In e is E, in a F, in z G, in y H.
-        (self.x, self.t) = (e, e);
-        self.x.multiply(&a);
-        self.t.multiply(&self.y);
-        self.y.multiply(&self.z);
-        self.z.multiply(&a);
+        a.add(&self.y);
+        self.y = self.z;
+        self.y.add(&self.t);
+        self.z.subtract(&self.t);
+        self.t = a;
+        self.finish(&e);
     }
 
+    /// Adds itself: RFC 8032, section 5.1.4.
+    #[inline(never)]
     fn double(&mut self) {
-        let same = *self;
-        self.add(&same);
+        let mut e = self.x;
+        e.add(&self.y);
+        e.square();
+        self.x.square();
+        self.y.square();
+        self.z.square();
+        // In x is A, in y B, in z half of C, and E, G and H change their signs: all four products do, and the point
+        // is the same.
+        self.t = self.x;
+        self.t.add(&self.y);
+        e.subtract(&self.t);
+        self.y.subtract(&self.x);
+        self.x = self.z;
+        self.z.add(&self.x);
+        self.z.subtract(&self.y);
+        self.finish(&e);
+    }
+
+    /// The products that addition and doubling end with, of E, and F in z, G in y, H in t.
+    fn finish(&mut self, e: &Field) {
+        self.x = *e;
+        self.x.multiply(&self.z);
+        self.z.multiply(&self.y);
+        self.y.multiply(&self.t);
+        self.t.multiply(e);
     }
 
     /// Whether it times the cofactor, 8, is the neutral point. Of the points that are 8 times another only that has
@@ -184,18 +217,15 @@ impl Point {
     /// Becomes `k` times itself and `s` times the base point; both numbers are below 2^253.
     #[inline(never)]
     pub(super) fn combine(&mut self, k: &[u32; 8], s: &[u32; 8]) {
-        let base = Self::affine(BASE_X, BASE_Y);
-        let mut both = base;
-        both.add(self);
         let mut sum = Self::ZERO;
         for (k, s) in k.iter().zip(s).rev() {
             for i in (0..32).rev() {
                 sum.double();
-                match (k >> i & 1, s >> i & 1) {
-                    (1, 1) => sum.add(&both),
-                    (1, _) => sum.add(self),
-                    (_, 1) => sum.add(&base),
-                    _ => {}
+                if k >> i & 1 == 1 {
+                    sum.add(self);
+                }
+                if s >> i & 1 == 1 {
+                    sum.add(&BASE);
                 }
             }
         }
