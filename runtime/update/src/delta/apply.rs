@@ -325,7 +325,7 @@ impl Applier {
                 }
                 known = scaled(known, running.factor);
             }
-            let value = self.models.byte(&mut decoder, operation, at, known, 0);
+            let value = self.models.byte(&mut decoder, operation, known, 0);
             new.iter_mut().skip(made).take(1).for_each(|to| *to = value);
             made += 1;
         }

@@ -86,8 +86,8 @@ const FACTOR: usize = BACKWARDS + 1;
 const WEIGHT: usize = FACTOR + 16;
 const DIFFERENCE: usize = WEIGHT + SIGNED;
 const MANTISSA: usize = DIFFERENCE + SIGNED;
-const BYTE: usize = MANTISSA + 255;
-const WORD: usize = BYTE + 512;
+const BYTE: usize = MANTISSA + 8 * 8;
+const WORD: usize = BYTE + 256;
 const COUNT: usize = WORD + 35 + 32 * 3 + 1;
 
 /// Within the models of signed bytes: whether it is 0, its sign, its magnitude.
@@ -225,7 +225,11 @@ impl Models {
                 }
                 bucket += 1;
             }
-            decoded = self.tree(coder, MANTISSA + (1 << bucket) - 1, bucket, magnitude) as i32;
+            // The highest three of the bits below are known better than by chance.
+            let known = bucket.min(3);
+            let rest = (bucket - known) as u32;
+            let node = self.tree(coder, MANTISSA + bucket * 8, known, magnitude >> rest);
+            decoded = Self::plain(coder, node, rest, magnitude).cast_signed();
             if minus {
                 decoded = -decoded;
             }
@@ -297,19 +301,15 @@ impl Models {
         self.factor_above + UNITY
     }
 
-    /// A byte of an operation that goes by bytes. `base` is the base's byte, scaled already; `at` counts within the
-    /// command.
-    pub(super) fn byte(&mut self, coder: &mut impl Coder, operation: Operation, at: u32, base: u8, value: u8) -> u8 {
+    /// A byte of an operation that goes by bytes. `base` is the base's byte, scaled already.
+    pub(super) fn byte(&mut self, coder: &mut impl Coder, operation: Operation, base: u8, value: u8) -> u8 {
         match operation {
             Operation::Difference | Operation::Scaled => {
                 let difference = value.wrapping_sub(base).cast_signed();
                 base.wrapping_add(self.signed(coder, Some(base.cast_signed()), difference).cast_unsigned())
             }
             Operation::Weights => self.signed(coder, None, value.cast_signed()).cast_unsigned(),
-            _ => {
-                let set = if at.is_multiple_of(4) { 0 } else { 256 };
-                self.tree(coder, BYTE + set, 8, value.into()) as u8
-            }
+            _ => self.tree(coder, BYTE, 8, value.into()) as u8,
         }
     }
 
