@@ -4,6 +4,7 @@
 #![no_std]
 #![no_main]
 
+mod facts;
 mod nor;
 mod report;
 mod stack;
@@ -13,26 +14,16 @@ use dunlin_update::delta::Applier;
 use dunlin_update::flash::{FlashStorage, Layout};
 use dunlin_update::record::Installed;
 use dunlin_update::storage::{Area, Storage};
-use dunlin_update::trust::{Ed25519, MAX_KEYS, RoleKeys, RootKeys, SIGNATURE_LEN};
+use dunlin_update::trust::Ed25519;
 use dunlin_update::{Device, Inference, Limits, Offer, Progress, StartCause, TransferOffer, Updater, Verdict};
 
+use facts::{FACTS, OLD, PATCH, RELEASE, ROLLOUT, ROOT, bytes};
 use nor::{Nor, SECTOR};
 
-/// Bytes that come from outside of the device: not counted as the program's.
-macro_rules! server {
-    ($name:ident, $file:literal) => {
-        #[unsafe(link_section = ".server")]
-        static $name: [u8; include_bytes!(concat!("../data/", $file)).len()] =
-            *include_bytes!(concat!("../data/", $file));
-    };
-}
-
-server!(OLD, "old.dunlin");
-server!(PATCH, "new.patch");
-server!(RELEASE, "new.release");
-server!(ROLLOUT, "new.rollout");
-
 const LAYOUT: Layout = Layout::packed(0, SECTOR, 36 * 1024, 2);
+
+/// Bytes of flash.
+const FLASH_LEN: usize = LAYOUT.end() as usize;
 
 /// The decoder of differences, in static memory because it is large.
 static mut DECODER: Applier = Applier::new();
@@ -41,57 +32,6 @@ static mut DECODER: Applier = Applier::new();
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     report::leave(false, &[])
 }
-
-/// `N` bytes of what is known when the firmware is built.
-const fn bytes<const N: usize>(from: &[u8], at: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    let mut i = 0;
-    while i < N {
-        bytes[i] = from[at + i];
-        i += 1;
-    }
-    bytes
-}
-
-/// The number that postcard wrote at a place, and the place after it.
-const fn number(from: &[u8], mut at: usize) -> (u64, usize) {
-    let (mut number, mut shift) = (0, 0);
-    loop {
-        number |= ((from[at] & 0x7F) as u64) << shift;
-        shift += 7;
-        at += 1;
-        if from[at - 1] < 0x80 {
-            return (number, at);
-        }
-    }
-}
-
-/// The keys that the firmware is made with: the payload of the first root document.
-const fn root(document: &[u8]) -> RootKeys {
-    let (version, at) = number(document, 8 + document[6] as usize * SIGNATURE_LEN);
-    let (expires, at) = number(document, at);
-    let mut root = RootKeys {
-        version: version as u32,
-        expires,
-        count: document[at],
-        keys: [[0; 32]; MAX_KEYS],
-        roles: [RoleKeys { threshold: 0, keys: 0 }; 4],
-    };
-    let mut i = 0;
-    while i < MAX_KEYS {
-        root.keys[i] = bytes(document, at + 1 + 32 * i);
-        i += 1;
-    }
-    let at = at + 1 + 32 * MAX_KEYS;
-    i = 0;
-    while i < 4 {
-        root.roles[i] = RoleKeys { threshold: document[at + 2 * i], keys: document[at + 2 * i + 1] };
-        i += 1;
-    }
-    root
-}
-
-const FACTS: &[u8] = include_bytes!("../data/facts.bin");
 
 static DEVICE: Device<'static> = Device {
     identity: b"board 1",
@@ -102,7 +42,7 @@ static DEVICE: Device<'static> = Device {
     memory: 64 * 1024,
     starts: 3,
     limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
-    root: root(include_bytes!("../data/1.root")),
+    root: ROOT,
     factory: Some(Installed {
         slot: 0,
         len: OLD.len() as u32,

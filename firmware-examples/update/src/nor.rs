@@ -7,7 +7,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashEr
 /// Bytes that are erased together.
 pub const SECTOR: u32 = 4096;
 const UNIT: usize = 4;
-const LEN: usize = super::LAYOUT.end() as usize;
+const LEN: usize = super::FLASH_LEN;
 
 #[unsafe(link_section = ".nor")]
 static mut MEMORY: [u8; LEN] = [0; LEN];
@@ -51,7 +51,6 @@ impl ReadNorFlash for Nor {
     const READ_SIZE: usize = 1;
 
     #[unsafe(link_section = ".bench")]
-
     #[inline(never)]
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Wrong> {
@@ -61,7 +60,6 @@ impl ReadNorFlash for Nor {
     }
 
     #[unsafe(link_section = ".bench")]
-
     #[inline(never)]
 
     fn capacity(&self) -> usize {
@@ -74,7 +72,6 @@ impl NorFlash for Nor {
     const ERASE_SIZE: usize = SECTOR as usize;
 
     #[unsafe(link_section = ".bench")]
-
     #[inline(never)]
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Wrong> {
@@ -83,7 +80,6 @@ impl NorFlash for Nor {
     }
 
     #[unsafe(link_section = ".bench")]
-
     #[inline(never)]
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Wrong> {
