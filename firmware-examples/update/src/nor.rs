@@ -55,7 +55,7 @@ impl ReadNorFlash for Nor {
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Wrong> {
         let from = self.memory.get(offset as usize..).and_then(|m| m.get(..bytes.len())).ok_or(Wrong)?;
-        bytes.copy_from_slice(from);
+        bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl NorFlash for Nor {
         if to.iter().any(|b| *b != 0xFF) || !(offset as usize).is_multiple_of(UNIT) {
             return Err(Wrong);
         }
-        to.copy_from_slice(bytes);
+        to.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         Ok(())
     }
 }

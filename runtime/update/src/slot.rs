@@ -56,9 +56,10 @@ impl Writer {
             if self.at.is_multiple_of(sector) {
                 storage.erase(self.area, self.at, sector)?;
             }
-            let held = self.at % unit;
-            let room = sector - self.at % sector;
-            let direct = take(room) as u32 / unit * unit;
+            let held = self.at.checked_rem(unit).ok_or(StorageFault)?;
+            let room = sector - self.at.checked_rem(sector).ok_or(StorageFault)?;
+            let direct = take(room) as u32;
+            let direct = direct - direct.checked_rem(unit).ok_or(StorageFault)?;
             if held == 0 && direct > 0 {
                 let (now, rest) = bytes.split_at_checked(direct as usize).ok_or(StorageFault)?;
                 storage.write(self.area, self.at, now)?;
@@ -85,7 +86,7 @@ impl Writer {
     /// Writes what does not fill a unit.
     pub(crate) fn finish<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageFault> {
         let unit = self.geometry.unit;
-        let held = self.at % unit;
+        let held = self.at.checked_rem(unit).ok_or(StorageFault)?;
         if held > 0 && self.at > self.skip {
             let erased = self.geometry.erased;
             self.pending.iter_mut().skip(held as usize).for_each(|b| *b = erased);
