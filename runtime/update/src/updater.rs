@@ -369,7 +369,6 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     }
 
     #[inline(never)]
-
     fn undo(&mut self, before: &Before) {
         let Before { confirmed, previous, candidate, floor, buried, whole, last, phase } = *before;
         let state = &mut self.state;

@@ -206,7 +206,6 @@ fn update(delta: bool, fails: u64, done: bool, cause: StartCause) -> Option<()> 
     let expected = if cause == StartCause::Power { digest } else { installed(old).digest };
     assert_eq!(last.running().unwrap().digest, expected, "failed at {fails}");
     assert_eq!((last.state().root.version, last.state().rollout), (2, 2));
-    drop(last);
     assert_eq!(storage.flash.violations(), 0, "failed at {fails}");
     (left > u64::MAX / 2 + 1).then_some(())
 }

@@ -9,7 +9,7 @@ const INPUT: usize = LOOK_AHEAD + 16;
 /// Bytes of base and result that are moved at once.
 const PIECE: usize = 64;
 
-/// Applies a patch that comes in pieces of any size. It takes less than 8 KiB and nothing besides: there is no window
+/// Applies a patch that comes in pieces of any size. It takes less than 4.5 KB and nothing besides: there is no window
 /// of earlier output.
 #[derive(Clone, Debug)]
 pub struct Applier {

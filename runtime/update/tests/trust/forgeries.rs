@@ -137,7 +137,6 @@ fn what_failed_here_is_taken_again_only_when_its_tombstone_is_lifted() {
     updater.start().unwrap();
     assert_eq!(updater.golden(false), Ok(Verdict::Reverted(Reversal::Golden)));
     assert_eq!(offer(&mut updater, &mail(&new, 3)), Err(UpdateError::Rejected(Rejection::Tombstone)));
-    drop(updater);
     let mut updater = bench.open();
     assert_eq!(offer(&mut updater, &mail(&new, 3)), Err(UpdateError::Rejected(Rejection::Tombstone)));
     let digest = dunlin_package::compute_digest(&new).unwrap();
