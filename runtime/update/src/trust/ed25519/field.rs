@@ -93,12 +93,14 @@ impl Field {
     pub(super) fn multiply(&mut self, other: &Self) {
         let mut product = [0u32; 16];
         for (i, x) in self.0.iter().enumerate() {
+            // Eight places and one for the carry; there always are so many.
+            let row = product.get_mut(i..i + 9).and_then(|row| row.split_last_mut());
+            let Some((last, row)) = row else { break };
             let mut carry = 0;
-            let mut row = product.iter_mut().skip(i);
-            for (y, place) in other.0.iter().zip(&mut row) {
+            for (y, place) in other.0.iter().zip(row) {
                 (*place, carry) = multiply_add(*x, *y, *place, carry);
             }
-            row.take(1).for_each(|place| *place = carry);
+            *last = carry;
         }
         let (low, high) = product.split_at(8);
         let mut carry = 0;
