@@ -97,8 +97,9 @@ fn main() -> ! {
     stack::paint();
     let mut place: Option<BoardUpdater> = None;
     let well = made().is_some_and(|storage| {
+        let decoder = &raw mut DECODER;
         // SAFETY: this is the one reference, made once: `main` is entered once.
-        let decoder = unsafe { &mut *(&raw mut DECODER) };
+        let decoder = unsafe { &mut *decoder };
         let opened = Updater::open_in(&mut place, storage, Ed25519, &DEVICE, StartCause::Power, decoder);
         opened.is_ok_and(|updater| update(updater).is_some())
     });

@@ -38,8 +38,9 @@ impl Nor {
             return None;
         }
         TAKEN.store(true, Ordering::Relaxed);
+        let memory = &raw mut MEMORY;
         // SAFETY: `TAKEN` gives the one reference to this memory away once.
-        Some(Self { memory: unsafe { &mut *(&raw mut MEMORY) } })
+        Some(Self { memory: unsafe { &mut *memory } })
     }
 }
 
@@ -52,7 +53,6 @@ impl ReadNorFlash for Nor {
 
     #[unsafe(link_section = ".bench")]
     #[inline(never)]
-
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Wrong> {
         let from = self.memory.get(offset as usize..).and_then(|m| m.get(..bytes.len())).ok_or(Wrong)?;
         bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
@@ -61,7 +61,6 @@ impl ReadNorFlash for Nor {
 
     #[unsafe(link_section = ".bench")]
     #[inline(never)]
-
     fn capacity(&self) -> usize {
         self.memory.len()
     }
@@ -73,7 +72,6 @@ impl NorFlash for Nor {
 
     #[unsafe(link_section = ".bench")]
     #[inline(never)]
-
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Wrong> {
         self.memory.get_mut(from as usize..to as usize).ok_or(Wrong)?.fill(0xFF);
         Ok(())
@@ -81,7 +79,6 @@ impl NorFlash for Nor {
 
     #[unsafe(link_section = ".bench")]
     #[inline(never)]
-
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Wrong> {
         let to = self.memory.get_mut(offset as usize..).and_then(|m| m.get_mut(..bytes.len())).ok_or(Wrong)?;
         if to.iter().any(|b| *b != 0xFF) || !(offset as usize).is_multiple_of(UNIT) {

@@ -114,8 +114,9 @@ fn made() -> Option<RefCell<Nor>> {
 fn main() -> ! {
     stack::paint();
     let flash = made();
+    let decoder = &raw mut DECODER;
     // SAFETY: this is the one reference, made once: `main` is entered once.
-    let decoder = unsafe { &mut *(&raw mut DECODER) };
+    let decoder = unsafe { &mut *decoder };
     let right = flash.as_ref().zip(verify()).is_some_and(|(flash, release)| {
         let right = apply(flash, decoder, release.len) == Some(release.hash);
         right && release.digest == bytes::<32>(FACTS, 64)
