@@ -3,5 +3,6 @@
 pub mod board;
 pub mod corpus;
 pub mod defmt;
+pub mod firmware;
 pub mod power_loss;
 pub mod runner;
