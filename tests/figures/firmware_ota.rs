@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use dunlin_tests::board::cuts::{STORIES, endure, live};
 use dunlin_tests::board::goods::Goods;
-use dunlin_tests::board::{Bench, Board, firmware};
+use dunlin_tests::board::{Bench, Board};
 use dunlin_tests::defmt::Strings;
+use dunlin_tests::firmware;
 use serde_json::{Value, json};
 
 /// What the linker script allows.
@@ -33,35 +34,18 @@ fn print(figure: &str, value: Value, unit: &str, better: &str, target: Value) {
     println!("{line}");
 }
 
-/// Bytes of the ELF file's sections that lie in flash, and of those in memory.
-fn sizes(elf: &[u8]) -> Option<(u64, u64)> {
-    const RAM_START: u64 = 0x2000_0000;
-    const NOR_START: u64 = 0x2100_0000;
-    const ALLOCATED: u64 = 2;
-    let word = |at: usize| Some(u64::from(u32::from_le_bytes(*elf.get(at..)?.first_chunk()?)));
-    let half = |at: usize| Some(usize::from(u16::from_le_bytes(*elf.get(at..)?.first_chunk()?)));
-    let (start, count) = (word(32)? as usize, half(48)?);
-    let (mut flash, mut memory) = (0, 0);
-    for section in (start..).step_by(40).take(count) {
-        let (flags, address, len) = (word(section + 8)?, word(section + 12)?, word(section + 20)?);
-        match address {
-            _ if flags & ALLOCATED == 0 => {}
-            ..RAM_START => flash += len,
-            RAM_START..NOR_START => memory += len,
-            _ => {}
-        }
-    }
-    Some((flash, memory))
-}
-
 fn figures() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1).map(|a| a.parse::<u64>().map_err(|e| format!("{a}: {e}")));
     let cuts = arguments.next().transpose()?.unwrap_or(100) as u32;
     let seed = arguments.next().transpose()?.unwrap_or(1);
-    let Some(elf) = firmware::build("ota")? else { return Ok(()) };
+    if let Some(what) = firmware::missing() {
+        eprintln!("skipped: needs {what}");
+        return Ok(());
+    }
+    let image = firmware::build(firmware::TARGETS[0], "ota", &[])?;
+    let (elf, flash, memory) = (image.path().to_owned(), image.flash, image.memory);
     let bytes = std::fs::read(&elf).map_err(|e| e.to_string())?;
     let strings = Strings::read(&bytes).ok_or("the firmware is no ELF file with strings")?;
-    let (flash, memory) = sizes(&bytes).ok_or("the firmware is no ELF file")?;
     let goods = Goods::new()?;
     let device = goods.device()?;
     let mut stack = 0;
@@ -84,7 +68,13 @@ fn figures() -> Result<(), String> {
         }
         let seconds = start.elapsed().as_secs_f64();
         print(&format!("ota_{story:?}_host_time").to_lowercase(), json!(seconds), "s", "lower", Value::Null);
-        print(&format!("ota_{story:?}_stream").to_lowercase(), json!(published.stream.len()), "bytes", "lower", Value::Null);
+        print(
+            &format!("ota_{story:?}_stream").to_lowercase(),
+            json!(published.stream.len()),
+            "bytes",
+            "lower",
+            Value::Null,
+        );
     }
     print("ota_flash", json!(flash), "bytes", "lower", json!(FLASH));
     print("ota_ram", json!(memory + stack), "bytes", "lower", json!(RAM));

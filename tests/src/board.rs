@@ -1,7 +1,6 @@
 //! A board under QEMU with a serial line to this program, which plays the gateway; and a hand that pulls the plug.
 
 pub mod cuts;
-pub mod firmware;
 pub mod goods;
 
 use std::fs::File;

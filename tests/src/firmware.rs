@@ -106,6 +106,12 @@ fn measure(path: PathBuf, target: &'static str, elf: &[u8]) -> Option<Image> {
 }
 
 impl Image {
+    /// Where the ELF file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs it and gives the line of JSON that it prints.
     ///
     /// # Errors
@@ -117,7 +123,7 @@ impl Image {
         let output = Command::new("qemu-system-arm")
             .args(["-M", board, "-nographic", "-monitor", "none", "-serial", "null", "-icount", "shift=0"])
             .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
-            .arg(Path::new(&self.path))
+            .arg(&self.path)
             .output()
             .map_err(|e| e.to_string())?;
         // QEMU's console of single characters is its standard error.
