@@ -10,12 +10,15 @@ use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
 use dunlin::kernels::Scalar;
 use dunlin::{Arena, Model, Package, Session, ops};
-use dunlin_telemetry::{DefaultRecorder, Observation, Profile, Recorder, Reference, Sample, Values};
+use dunlin_telemetry::recorder::DefaultRecorder;
+use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample, Values};
 
 /// Instructions of a tick.
 const TICK: u32 = 40;
 /// Inferences that the recorder is measured on.
 const ROUNDS: u32 = 64;
+/// Elements of the model's input.
+const INPUT: usize = 490;
 /// SysTick counts down from here.
 const TOP: u32 = 0x00FF_FFFF;
 
@@ -46,22 +49,19 @@ fn measure(memory: &'static mut [u8]) -> Option<()> {
     let mut session = Session::new(&model, Arena::new(memory), Scalar).ok()?;
     let golden = package.golden()?;
     let case = golden.cases().next()?;
-    let input = case.inputs().next()?.data;
-    session.input(0).into_bytes().copy_from_slice(input);
+    let bytes = case.inputs().next()?.data;
+    let mut elements = [0.0f32; INPUT];
+    let words = bytes.chunks_exact(4).filter_map(|b| b.first_chunk());
+    elements.iter_mut().zip(words).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
+    session.input(0).copy_from_slice(&elements).ok()?;
     let inference = instructions(|| session.run());
     let right = case.outputs().enumerate().all(|(i, tensor)| session.output(i).bytes() == tensor.data);
-    let (from, to) = (package.manifest().input(0)?, package.manifest().output(0)?);
     let digest = package.digest();
     let boot = 1;
     let mut recorder: DefaultRecorder =
         Recorder::new(boot, u16::from_be_bytes(*digest.first_chunk()?)).shaped(&reference);
-    let input = values(input, from.scale, from.zero_point);
     let output = session.output(0);
-    let output = match output.as_slice::<i8>() {
-        Some(q) => Values::I8 { q, scale: to.scale, zero_point: to.zero_point },
-        None => Values::F32(output.as_slice::<f32>()?),
-    };
-    let (inputs, outputs) = ([input], [output]);
+    let (inputs, outputs) = ([Values::F32(&elements)], [Values::F32(output.as_slice()?)]);
     let mut alarms = 0;
     let recording = instructions(|| {
         for _ in 0..ROUNDS {
@@ -80,17 +80,6 @@ fn measure(memory: &'static mut [u8]) -> Option<()> {
         right, inference, recording, reporting, len, size_of::<DefaultRecorder>(), embedding, reference.features().count(), alarms
     );
     (right && len > 0 && window.counters().inferences() == ROUNDS).then_some(())
-}
-
-/// Elements of a quantized tensor as its package has them.
-fn values(bytes: &[u8], scale: f32, zero_point: i32) -> Values<'_> {
-    Values::I8 { q: as_i8(bytes), scale, zero_point }
-}
-
-/// The same bytes, signed.
-fn as_i8(bytes: &[u8]) -> &[i8] {
-    // SAFETY: both have size and alignment of one byte, and every pattern is a value of either.
-    unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
 #[entry]
