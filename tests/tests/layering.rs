@@ -24,6 +24,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "dunlin-compiler",
             "dunlin-engine",
             "dunlin-kernels",
+            "dunlin-mcu",
             "dunlin-models",
             "dunlin-package",
             "dunlin-rollout",

@@ -16,49 +16,49 @@ use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample, Values
 use crate::scene::{Scene, Shift};
 
 /// Devices of a fleet.
-pub const DEVICES: usize = 50;
+pub(crate) const DEVICES: usize = 50;
 /// Inferences of a device in a window.
-pub const EACH: usize = 40;
+pub(crate) const EACH: usize = 40;
 /// Windows of a week.
-pub const WEEK: usize = 168;
+pub(crate) const WEEK: usize = 168;
 /// How much alike the class mixes of devices are: the sum of the Dirichlet distribution's weights.
-pub const CONCENTRATION: f64 = 30.0;
+pub(crate) const CONCENTRATION: f64 = 30.0;
 /// Views of the reference, and of each pool.
 const VIEWS: usize = 4000;
 /// The names of [`Seen::features`].
-pub const FEATURES: [&str; 2] = ["input mean", "input range"];
+pub(crate) const FEATURES: [&str; 2] = ["input mean", "input range"];
 
 /// One inference.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The item of the test data.
-    pub item: usize,
+    pub(crate) item: usize,
     /// The class that the engine gave.
-    pub class: usize,
+    pub(crate) class: usize,
     /// Its probability by softmax.
-    pub confidence: f64,
+    pub(crate) confidence: f64,
     /// The watched values.
-    pub features: [f64; 2],
+    pub(crate) features: [f64; 2],
     /// Whether the class was right.
-    pub right: bool,
+    pub(crate) right: bool,
     /// What the device's code makes of it.
-    pub sample: Option<Sample>,
+    pub(crate) sample: Option<Sample>,
 }
 
 /// A model with what its sensors see, and the reference.
-pub struct World {
+pub(crate) struct World {
     /// The test data.
-    pub scene: Scene,
+    pub(crate) scene: Scene,
     /// For each shift the inputs that devices draw from, by class of the item.
     pools: HashMap<Shift, Vec<Vec<Seen>>>,
     /// The package's drift section.
-    pub section: Vec<u8>,
+    pub(crate) section: Vec<u8>,
     /// The reference's counts.
-    pub baseline: Baseline,
+    pub(crate) baseline: Baseline,
     /// Share of right answers in the reference.
-    pub accuracy: f64,
+    pub(crate) accuracy: f64,
     /// Inferences of the reference.
-    pub reference: Vec<Seen>,
+    pub(crate) reference: Vec<Seen>,
     model: u16,
 }
 
@@ -81,7 +81,7 @@ fn seen(item: usize, x: &[f32], output: &[f32], label: Option<usize>, reference:
 
 impl World {
     /// Compiles the model, calibrates it on views of its test data, and runs it on others.
-    pub fn new(name: &str, version: &str, seed: u64) -> Self {
+    pub(crate) fn new(name: &str, version: &str, seed: u64) -> Self {
         let scene = Scene::of(name, version);
         let file =
             File::from_bytes(name, scene.artifact.onnx, &Options::default()).unwrap_or_else(|e| panic!("{}", e.text));
@@ -141,12 +141,12 @@ impl World {
     }
 
     /// The model's name.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.scene.artifact.name
     }
 
     /// Its classes.
-    pub fn classes(&self) -> usize {
+    pub(crate) fn classes(&self) -> usize {
         self.scene.artifact.labels.len()
     }
 
@@ -158,7 +158,7 @@ impl World {
 }
 
 /// A fleet's devices.
-pub struct Devices<'w> {
+pub(crate) struct Devices<'w> {
     world: &'w World,
     /// Cumulated class shares of each.
     mixes: Vec<Vec<f64>>,
@@ -169,12 +169,12 @@ pub struct Devices<'w> {
     random: Random,
     hours: u32,
     /// Bytes of the reports so far, and their number.
-    pub bytes: (usize, usize),
+    pub(crate) bytes: (usize, usize),
 }
 
 impl<'w> Devices<'w> {
     /// Devices with mixes around the same share of every class, before any shift.
-    pub fn new(world: &'w World, seed: u64) -> Self {
+    pub(crate) fn new(world: &'w World, seed: u64) -> Self {
         let reference = Reference::read(&world.section).expect("a reference");
         let recorder = Recorder::new(1, world.model).shaped(&reference);
         let mut devices = Self {
@@ -206,7 +206,7 @@ impl<'w> Devices<'w> {
     }
 
     /// From now on under this shift.
-    pub fn shift(&mut self, shift: Shift) {
+    pub(crate) fn shift(&mut self, shift: Shift) {
         self.shift = shift;
         if shift == Shift::Mix {
             // Three classes take two thirds.
@@ -232,12 +232,12 @@ impl<'w> Devices<'w> {
     }
 
     /// The next window: what each device saw.
-    pub fn see(&mut self) -> Vec<Vec<&'w Seen>> {
+    pub(crate) fn see(&mut self) -> Vec<Vec<&'w Seen>> {
         (0..DEVICES).map(|device| (0..EACH).map(|_| self.next(device)).collect()).collect()
     }
 
     /// Records, reports, and reads the reports as a server does.
-    pub fn report(&mut self, seen: &[Vec<&'w Seen>]) -> Fleet {
+    pub(crate) fn report(&mut self, seen: &[Vec<&'w Seen>]) -> Fleet {
         self.hours += 1;
         let mut fleet = Fleet::default();
         for (device, (recorder, seen)) in self.recorders.iter_mut().zip(seen).enumerate() {
