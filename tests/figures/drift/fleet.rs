@@ -15,6 +15,9 @@ use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample, Values
 
 use crate::scene::{Scene, Shift};
 
+/// What is done with an input, its output and its label.
+type Label<'s> = dyn FnMut(&[f32], &[f32], Option<usize>) + 's;
+
 /// Devices of a fleet.
 pub(crate) const DEVICES: usize = 50;
 /// Inferences of a device in a window.
@@ -100,7 +103,7 @@ impl World {
                              shift: Shift,
                              random: &mut Random,
                              reference: Option<&Reference<'_>>,
-                             label: &mut dyn FnMut(&[f32], &[f32], Option<usize>)| {
+                             label: &mut Label<'_>| {
                 let (x, right) = scene.view(i, shift, random);
                 running.session.input(0).copy_from_slice(&x).expect("an input of this length");
                 running.run()?;
