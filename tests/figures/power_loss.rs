@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use dunlin_tests::power_loss::{Count, STORIES, World, packs};
+use dunlin_tests::power_loss::{Count, STORIES, Story, World, packs};
 use dunlin_update::sim::CHIPS;
 
 /// What is counted over all threads.
@@ -16,6 +16,7 @@ struct Tally {
     single: AtomicU64,
     multiple: AtomicU64,
     recoveries: AtomicU64,
+    rotten: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
@@ -59,8 +60,8 @@ fn main() {
         }
     });
     let failures = tally.failures.into_inner().unwrap_or_default();
-    let [single, multiple, recoveries] =
-        [&tally.single, &tally.multiple, &tally.recoveries].map(|n| n.load(Ordering::Relaxed));
+    let [single, multiple, recoveries, rotten] =
+        [&tally.single, &tally.multiple, &tally.recoveries, &tally.rotten].map(|n| n.load(Ordering::Relaxed));
     let line = |figure: &str, value: u64, better: &str, target: &str| {
         format!(
             "{{\"figure\":\"power_loss/{figure}\",\"value\":{value},\"unit\":\"count\",\"better\":\"{better}\",\"target\":{target},\"peer\":null,\"ratio\":null}}"
@@ -70,6 +71,7 @@ fn main() {
         line("single_cut_schedules", single, "higher", "null"),
         line("multiple_cut_schedules", multiple, "higher", "1000000"),
         line("recoveries", recoveries, "higher", "null"),
+        line("bit_rot_schedules", rotten, "higher", "null"),
         line("geometries", CHIPS.len() as u64, "higher", "8"),
         line("stories", STORIES.len() as u64, "higher", "null"),
         line("failures", failures.len() as u64, "lower", "0"),
@@ -90,7 +92,8 @@ fn work(single: bool, unit: u64, story: usize, chip: usize, stride: u64, tally: 
     let mut random = (unit + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let (story, chip) = (STORIES[story], CHIPS[chip]);
     let (packs, bad) = packs(unit as usize).expect("the models compile");
-    let world = World::new(story, packs, bad, 64 + xorshift(&mut random, 700) as usize);
+    let chunk = 64 + xorshift(&mut random, 700) as usize;
+    let world = World::new(story, packs, bad, chunk, xorshift(&mut random, u64::MAX));
     let factory = world.factory(chip);
     let mut count = Count::default();
     let mut failures = Vec::new();
@@ -119,6 +122,15 @@ fn work(single: bool, unit: u64, story: usize, chip: usize, stride: u64, tally: 
         &tally.multiple
     };
     tried.fetch_add(count.schedules - 1, Ordering::Relaxed);
+    if !single && story == Story::Twice {
+        for _ in 0..BATCH / 10 {
+            let seed = xorshift(&mut random, u64::MAX);
+            if let Err(e) = world.rot(&factory, seed) {
+                failures.push(format!("{story:?}, {}, rot {seed}, unit {unit}: {e}", chip.name));
+            }
+            tally.rotten.fetch_add(1, Ordering::Relaxed);
+        }
+    }
     tally.recoveries.fetch_add(count.recoveries, Ordering::Relaxed);
     if let Ok(mut all) = tally.failures.lock() {
         all.extend(failures);

@@ -140,6 +140,7 @@ struct Chapter {
     roots: Vec<Vec<u8>>,
     stream: Vec<u8>,
     delta: bool,
+    transfer: [u8; 8],
     /// Afterwards the fleet takes it back.
     taken_back: bool,
 }
@@ -170,13 +171,34 @@ struct Promises {
     root: u32,
     /// Chapters that are over.
     done: usize,
+    /// Bits have rotted: the newest record or a package may be gone, but what runs is whole.
+    rotten: bool,
+}
+
+/// splitmix64: numbers for the data of a story.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
 }
 
 impl World {
     /// A story of three packages: what the device has, and two new ones. `bad` takes the place of the second in stories
-    /// about bad packages.
+    /// about bad packages. Numbers, names and salts of the documents follow from the seed: what tears a record may depend
+    /// on what is in it.
     #[must_use]
-    pub fn new(story: Story, packs: [Pack; 3], bad: Pack, chunk: usize) -> Self {
+    pub fn new(story: Story, packs: [Pack; 3], bad: Pack, chunk: usize, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let (numbers, sequences) = (2 + random.below(1 << 20) as u32, 2 + random.below(1 << 48));
         let [old, first, second] = packs;
         let (packs, natures): ([Pack; 3], &[(usize, Nature)]) = match story {
             Story::BadGolden => ([old, bad, second], &[(1, Nature::Bad), (2, Nature::Good)]),
@@ -185,7 +207,7 @@ impl World {
             _ => ([old, first, second], &[(1, Nature::Good)]),
         };
         let chapters = natures.iter().enumerate().map(|(i, &(pack, nature))| {
-            let number = i as u32 + 2;
+            let number = numbers + i as u32;
             let Pack { bytes, digest, hash } = &packs[pack];
             let raised = story == Story::Whole;
             let release = Release {
@@ -195,7 +217,7 @@ impl World {
                 hash: *hash,
                 len: bytes.len() as u32,
                 number,
-                counter: if raised { 2 } else { 1 },
+                counter: if raised { 2 + random.below(1 << 31) as u32 } else { 1 },
                 expires: 0,
                 target: "any",
                 engine_min: (0, 1),
@@ -204,11 +226,11 @@ impl World {
             };
             let rollout = Rollout {
                 name: NAME,
-                sequence: u64::from(number),
-                time: 1,
-                expires: 9,
+                sequence: sequences + i as u64,
+                time: random.below(1 << 33),
+                expires: u64::MAX,
                 digest: *digest,
-                salt: b"",
+                salt: &random.next().to_le_bytes(),
                 share: 10_000,
                 lifted: b"",
             };
@@ -222,6 +244,7 @@ impl World {
                 roots: if raised { vec![signed(Role::Root, &root(2))] } else { vec![] },
                 stream,
                 delta,
+                transfer: random.next().to_le_bytes(),
                 taken_back: story == Story::FallBack,
             }
         });
@@ -254,13 +277,14 @@ impl World {
         }
     }
 
-    /// One life of a device: from its start to the end of the story, or to a cut.
+    /// One life of a device: from its start to the end of so many chapters, or to a cut.
     fn live(
         &self,
         flash: &mut Flash,
         cause: StartCause,
         promises: &mut Promises,
         decoder: &mut Applier,
+        chapters: usize,
     ) -> Result<Life, String> {
         macro_rules! alive {
             ($result:expr) => {
@@ -273,7 +297,7 @@ impl World {
         let told = |e: UpdateError| format!("{:?}: {e} ({e:?})", self.story);
         let mut updater = alive!(Updater::open(flash, Hashed, self.device(), cause, decoder)).map_err(told)?;
         self.believe(&mut updater, promises)?;
-        while let Some(chapter) = self.chapters.get(promises.done) {
+        while let Some(chapter) = self.chapters.iter().take(chapters).nth(promises.done) {
             let digest = self.packs[chapter.pack].digest;
             let ended = updater.state().last.filter(|(p, _)| *p == prefix(&digest)).map(|(_, outcome)| outcome);
             match updater.phase() {
@@ -301,7 +325,7 @@ impl World {
                         rollout: &chapter.rollout,
                         release: &chapter.release,
                         transfer: TransferOffer {
-                            id: [promises.done as u8; 8],
+                            id: chapter.transfer,
                             len: chapter.stream.len() as u32,
                             delta: chapter.delta,
                         },
@@ -349,6 +373,9 @@ impl World {
 
     /// What runs is the old package or the new one, whole, and nothing that was promised is forgotten.
     fn believe(&self, updater: &mut Updater<'_, &mut Flash, Hashed>, promises: &mut Promises) -> Result<(), String> {
+        if promises.rotten && updater.running().is_none() {
+            return Ok(());
+        }
         let running = updater.running().ok_or("nothing runs")?;
         let bytes = self.slot(updater).ok_or("the slot is too short")?;
         let pack = self.packs.iter().position(|p| p.bytes() == bytes && p.digest == running.digest);
@@ -357,15 +384,18 @@ impl World {
         let good = |i: usize| self.chapters[i].nature == Nature::Good && !self.chapters[i].taken_back;
         let before = (0..promises.done).rev().find(|&i| good(i)).map_or(0, |i| self.chapters[i].pack);
         let now = self.chapters.get(promises.done).map_or(before, |c| c.pack);
-        if pack != before && pack != now {
+        if pack != before && pack != now && !promises.rotten {
             return Err(format!("package {pack} runs in chapter {}", promises.done));
         }
         let state = updater.state();
-        let kept = Promises { floor: state.floor, rollout: state.rollout, root: state.root.version, done: 0 };
+        let kept = Promises { floor: state.floor, rollout: state.rollout, root: state.root.version, ..*promises };
+        if promises.rotten {
+            return Ok(());
+        }
         if kept.floor < promises.floor || kept.rollout < promises.rollout || kept.root < promises.root {
             return Err("a counter went back".into());
         }
-        *promises = Promises { done: promises.done, ..kept };
+        *promises = kept;
         if updater.storage().violations() > 0 {
             return Err("the rules of the flash were broken".into());
         }
@@ -383,18 +413,19 @@ impl World {
         let mut cause = StartCause::Power;
         let mut armed = false;
         let mut decoder = Applier::new();
+        let all = self.chapters.len();
         count.schedules += 1;
         for _ in 0..64 {
             if !armed && let Some(&(steps, seed)) = cuts.next() {
                 flash.cut_after(steps, seed);
                 armed = true;
             }
-            match self.live(&mut flash, cause, &mut promises, &mut decoder)? {
+            match self.live(&mut flash, cause, &mut promises, &mut decoder, all)? {
                 Life::End => {
                     // What is stored says the same once more.
                     flash.power_on();
                     let story_over = promises.done;
-                    self.live(&mut flash, StartCause::Power, &mut promises, &mut decoder)?;
+                    self.live(&mut flash, StartCause::Power, &mut promises, &mut decoder, all)?;
                     let running = self.chapters.iter().rev().find(|c| c.nature == Nature::Good && !c.taken_back);
                     let expected = running.map_or(0, |c| c.pack);
                     let slots: Vec<_> = (0..2).map(|i| flash.bytes(Area::Slot(i)).to_vec()).collect();
@@ -416,6 +447,36 @@ impl World {
             }
         }
         Err("the device never came to the end".into())
+    }
+}
+
+impl World {
+    /// Bits rot after the first chapter of a story; what runs then is whole, or nothing is, and the next package still
+    /// gets there.
+    ///
+    /// # Errors
+    /// What did not hold.
+    pub fn rot(&self, factory: &Flash, seed: u64) -> Result<(), String> {
+        let mut random = Random(seed);
+        let mut flash = factory.clone();
+        let mut promises = Promises::default();
+        let mut decoder = Applier::new();
+        let first = self.live(&mut flash, StartCause::Power, &mut promises, &mut decoder, 1)?;
+        if !matches!(first, Life::End) {
+            return Err("the first chapter has no end".into());
+        }
+        let area = match random.below(5) {
+            0 => Area::Journal,
+            n @ 1..3 => Area::State(n as u8 - 1),
+            n => Area::Slot(n as u8 - 3),
+        };
+        flash.rot(area, 1 + random.below(16) as u32, random.next());
+        promises.rotten = true;
+        let all = self.chapters.len();
+        match self.live(&mut flash, StartCause::Power, &mut promises, &mut decoder, all)? {
+            Life::End => Ok(()),
+            _ => Err(format!("rot in {area:?} kept the next package away")),
+        }
     }
 }
 

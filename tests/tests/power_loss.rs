@@ -6,7 +6,7 @@ use dunlin_update::sim::CHIPS;
 
 fn world(story: dunlin_tests::power_loss::Story, which: usize, chunk: usize) -> World {
     let (packs, bad) = packs(which).expect("the models compile");
-    World::new(story, packs, bad, chunk)
+    World::new(story, packs, bad, chunk, which as u64)
 }
 
 #[test]
@@ -54,4 +54,15 @@ fn two_cuts_and_more() {
     }
     println!("{} schedules, {} recoveries", count.schedules, count.recoveries);
     assert!(count.recoveries > 5000);
+}
+
+#[test]
+fn bits_that_rot() {
+    for (which, &chip) in CHIPS.iter().enumerate() {
+        let world = world(dunlin_tests::power_loss::Story::Twice, which, 300);
+        let factory = world.factory(chip);
+        for seed in 0..400 {
+            world.rot(&factory, seed).unwrap_or_else(|e| panic!("{}, rot {seed}: {e}", chip.name));
+        }
+    }
 }

@@ -49,5 +49,5 @@ pub use package::{Package, compute_digest};
 pub use seal::{ALGORITHM_ED25519, MAX_SIGNATURES, Seal, Signature, Signatures};
 #[cfg(feature = "alloc")]
 pub use writer::{
-    BuildError, Builder, GoldenCase, ManifestDraft, PortDraft, SignatureDraft, StepNames, with_signatures,
+    BuildError, Builder, GoldenCase, ManifestDraft, PortDraft, SignatureDraft, StepNames, with_drift, with_signatures,
 };

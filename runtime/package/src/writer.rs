@@ -31,6 +31,8 @@ pub enum BuildError {
     GoldenPorts,
     /// The manifest cannot be encoded.
     Encoding,
+    /// The package to be changed has parts of a later version, which would be lost.
+    LaterVersion,
     /// The reader would refuse what was written.
     Invalid(OpenError),
 }
@@ -42,6 +44,7 @@ impl fmt::Display for BuildError {
             Self::Rank => write!(f, "an input or output has more than {MAX_RANK} axes"),
             Self::GoldenPorts => f.write_str("a golden case needs one tensor for every input and every output"),
             Self::Encoding => f.write_str("the manifest cannot be encoded"),
+            Self::LaterVersion => f.write_str("the package has parts of a later version of the format"),
             Self::Invalid(error) => write!(f, "the package would not open: {error}"),
         }
     }
@@ -190,6 +193,37 @@ pub fn with_signatures(package: &[u8], more: &[SignatureDraft]) -> Result<Vec<u8
     signatures.extend_from_slice(more);
     let mut out = opened.body().to_vec();
     append_seal(&mut out, &signatures)?;
+    Package::open(&out).map_err(BuildError::Invalid)?;
+    Ok(out)
+}
+
+/// The package with this drift section in the place of the one it has, if any; an empty one leaves the section out.
+///
+/// The digest changes, so the signatures of the old package are left out.
+///
+/// # Errors
+///
+/// If the package does not open, or a later version of the format wrote it.
+pub fn with_drift(package: &[u8], drift: &[u8]) -> Result<Vec<u8>, BuildError> {
+    let opened = Package::open(package).map_err(BuildError::Invalid)?;
+    if opened.format_minor() > FORMAT_MINOR {
+        return Err(BuildError::LaterVersion);
+    }
+    let mut sections = Vec::new();
+    for section in opened.sections() {
+        let kind = section.known().ok_or(BuildError::LaterVersion)?;
+        let content = opened.body().get(section.offset as usize..).and_then(|rest| rest.get(..section.len as usize));
+        let content = content.unwrap_or_default();
+        if kind != SectionKind::Drift {
+            sections.push((kind, content.to_vec()));
+        }
+    }
+    if !drift.is_empty() {
+        sections.push((SectionKind::Drift, drift.to_vec()));
+    }
+    sections.sort_by_key(|(kind, _)| kind.code());
+    let mut out = container(&sections)?;
+    append_seal(&mut out, &[])?;
     Package::open(&out).map_err(BuildError::Invalid)?;
     Ok(out)
 }

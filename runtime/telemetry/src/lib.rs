@@ -26,6 +26,10 @@
 //! | device | [`outbox`] | windows that nobody has acknowledged yet |
 //! | server | [`ledger`] | which windows of a device are in, so that none counts twice |
 //! | server | [`aggregate`] | windows of many devices, added |
+//! | server | [`archive`] | reports in a file |
+//! | server | [`analysis`] | drift: what an aggregate says against the reference, with intervals by device |
+//! | server | [`calibrate`] | makes a reference |
+//! | server | [`export`] | OTLP, Prometheus, SenML, JSON |
 //!
 //! Device code neither allocates nor panics. Features: `std` is the server's half, `defmt` the way to log on bare metal,
 //! `flash` a queue of reports that survives a restart.
@@ -34,7 +38,15 @@
 
 #[cfg(feature = "std")]
 pub mod aggregate;
+#[cfg(feature = "std")]
+pub mod analysis;
+#[cfg(feature = "std")]
+pub mod archive;
 mod bits;
+#[cfg(feature = "std")]
+pub mod calibrate;
+#[cfg(feature = "std")]
+pub mod export;
 pub mod latency;
 #[cfg(feature = "std")]
 pub mod ledger;

@@ -82,8 +82,9 @@ impl Values<'_> {
         self.get(index).map(|value| (index, value))
     }
 
-    /// A watched number.
-    fn statistic(&self, statistic: Statistic) -> Option<f32> {
+    /// A watched number; `None` of nothing, or where there is no such element.
+    #[must_use]
+    pub fn statistic(&self, statistic: Statistic) -> Option<f32> {
         if self.is_empty() {
             return None;
         }

@@ -2,10 +2,13 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod calibrate;
 pub mod compile;
+pub mod dataset;
 pub mod delta;
 pub mod demo;
 pub mod difference;
+pub mod drift;
 pub mod failure;
 pub mod inspect;
 pub mod keys;

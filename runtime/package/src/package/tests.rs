@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use super::{Package, compute_digest};
 use crate::container::{BODY_LEN_AT, DIGEST_AT, ENTRY_LEN, HEADER_LEN, SectionKind, body_len, total_len};
-use crate::writer::{BuildError, Builder, GoldenCase, PortDraft, SignatureDraft, StepNames, with_signatures};
+use crate::writer::{
+    BuildError, Builder, GoldenCase, PortDraft, SignatureDraft, StepNames, with_drift, with_signatures,
+};
 use crate::{ALGORITHM_ED25519, DType, ManifestError, OpenError};
 
 fn port(name: &str, dtype: DType, dims: &[u32]) -> PortDraft {
@@ -122,6 +124,38 @@ fn unverified_leaves_the_digest_to_others() {
     assert_eq!(Package::open(&bytes).err(), Some(OpenError::Digest));
     let package = Package::open_unverified(&bytes).unwrap();
     assert_eq!(package.verify_digest(), Err(OpenError::Digest));
+}
+
+#[test]
+fn a_drift_section_is_put_in_changed_and_taken_out() {
+    let with = draft().build().unwrap();
+    let without = Builder { drift: Vec::new(), ..draft() }.build().unwrap();
+    assert_eq!(with_drift(&without, &[9; 5]).unwrap(), with);
+    assert_eq!(with_drift(&with, &[]).unwrap(), without);
+    let other = with_drift(&with, &[3; 700]).unwrap();
+    let package = Package::open(&other).unwrap();
+    assert_eq!(package.drift(), Some(&[3; 700][..]));
+    assert_ne!(package.digest(), Package::open(&with).unwrap().digest());
+    // Signatures are over the old digest.
+    let signature = SignatureDraft { key_id: *b"key-0001", algorithm: ALGORITHM_ED25519, signature: [5; 64] };
+    let signed = with_signatures(&without, &[signature]).unwrap();
+    assert_eq!(with_drift(&signed, &[9; 5]).unwrap(), with);
+    assert_eq!(with_drift(&with[..100], &[1]).err().map(|e| matches!(e, BuildError::Invalid(_))), Some(true));
+}
+
+#[test]
+fn parts_of_a_later_version_are_not_lost_silently() {
+    let mut later = draft().build().unwrap();
+    later[10] = 1;
+    redigest(&mut later);
+    assert_eq!(with_drift(&later, &[1]), Err(BuildError::LaterVersion));
+    // A section that this version does not know, and may skip.
+    let mut unknown = draft().build().unwrap();
+    let at = entry(4);
+    unknown[at..at + 2].copy_from_slice(&300u16.to_le_bytes());
+    redigest(&mut unknown);
+    assert!(Package::open(&unknown).is_ok());
+    assert_eq!(with_drift(&unknown, &[1]), Err(BuildError::LaterVersion));
 }
 
 #[test]
