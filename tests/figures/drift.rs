@@ -19,7 +19,9 @@ mod scene;
 
 use std::collections::BTreeMap;
 
+use dunlin_telemetry::BINS;
 use dunlin_telemetry::analysis::{Alarm, Bootstrap, Calibration, Compared, Criteria, Fleet, Level, Verdict};
+use dunlin_telemetry::recorder::confidence_bin;
 use serde_json::json;
 
 use fleet::{DEVICES, Devices, EACH, Seen, WEEK, World};
@@ -38,13 +40,14 @@ const WINDOWS: usize = 24;
 const PEER_WINDOWS: usize = 6;
 
 /// The statistics, and what the peer calls them.
-const STATISTICS: [(&str, &str); 6] = [
+const STATISTICS: [(&str, &str); 7] = [
     ("psi", "psi"),
     ("jensen_shannon", "jensen_shannon"),
     ("kolmogorov_smirnov", "kolmogorov_smirnov"),
     ("wasserstein", "wasserstein"),
     ("mean_shift", ""),
     ("accuracy_drop", ""),
+    ("rate_rise", ""),
 ];
 /// Any of them.
 const ANY: &str = "any";
@@ -94,14 +97,9 @@ impl Watch {
 }
 
 /// The next window as a server has it, and its raw values.
-fn window<'w>(world: &'w World, devices: &mut Devices) -> (Fleet, Vec<&'w Seen>) {
-    let mut fleet = Fleet::default();
-    let mut raw = Vec::with_capacity(DEVICES * EACH);
-    for (device, seen) in devices.window(world).iter().enumerate() {
-        fleet.add(device as u64, &world.report(seen));
-        raw.extend(seen);
-    }
-    (fleet, raw)
+fn window<'w>(devices: &mut Devices<'w>) -> (Fleet, Vec<&'w Seen>) {
+    let seen = devices.see();
+    (devices.report(&seen), seen.concat())
 }
 
 /// Median, with runs that never ended as infinite; `None` if it is one of those.
@@ -113,26 +111,26 @@ fn median(firsts: &[Option<usize>]) -> Option<f64> {
 
 /// Estimated and true accuracy under shifts of the inputs, with a reference of other items than those now.
 fn accuracy(world: &World) {
-    let mut bins = vec![(0, 0); world.baseline.confidence.len()];
+    let mut bins = vec![(0, 0); BINS];
     for seen in world.reference.iter().filter(|s| s.item % 2 == 0) {
-        let (all, right) = &mut bins[world.confidence_bin(seen)];
+        let (all, right) = &mut bins[usize::from(confidence_bin(seen.confidence as f32))];
         *all += 1;
         *right += u64::from(seen.right);
     }
     let calibration = Calibration::new(bins);
     for shift in [Shift::None, Shift::Noise, Shift::Blur, Shift::Gain, Shift::Mix] {
-        let mut devices = Devices::new(world.classes(), 77);
+        let mut devices = Devices::new(world, 77);
         devices.shift(shift);
         let (mut now, mut right, mut n) = (Fleet::default(), 0, 0);
-        for _ in 0..2 {
-            for (device, seen) in devices.window(world).iter().enumerate() {
-                let odd: Vec<&Seen> = seen.iter().copied().filter(|s| s.item % 2 == 1).collect();
-                right += odd.iter().filter(|s| s.right).count();
-                n += odd.len();
-                now.add(device as u64, &world.report(&odd));
-            }
+        for _ in 0..4 {
+            let mut seen = devices.see();
+            seen.iter_mut().for_each(|s| s.retain(|s| s.item % 2 == 1));
+            right += seen.iter().flatten().filter(|s| s.right).count();
+            n += seen.iter().map(Vec::len).sum::<usize>();
+            let fleet = devices.report(&seen);
+            now.merge(&fleet);
         }
-        let now = now.by_device(world.baseline.confidence.len(), |t| &t.confidence);
+        let now = now.by_device(BINS, |t| &t.confidence);
         let estimate = calibration.estimate(&now, &Bootstrap::default()).expect("inferences");
         let truth = right as f64 / n as f64;
         eprintln!(
@@ -156,10 +154,10 @@ fn simulate(world: &World, weeks: u64) -> (BTreeMap<&'static str, u64>, BTreeMap
     let mut alarmed: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut values = Vec::new();
     for week in 0..weeks {
-        let mut devices = Devices::new(world.classes(), 1_000_000 + week);
+        let mut devices = Devices::new(world, 1_000_000 + week);
         let mut watch = Watch::default();
         for _ in 0..WEEK {
-            let (fleet, seen) = window(world, &mut devices);
+            let (fleet, seen) = window(&mut devices);
             watch.push(&fleet.verdicts(&world.baseline, &criteria));
             if week < PEER_WEEKS {
                 values.extend(seen);
@@ -175,11 +173,11 @@ fn simulate(world: &World, weeks: u64) -> (BTreeMap<&'static str, u64>, BTreeMap
     for shift in Shift::ALL {
         let mut values = Vec::new();
         for run in 0..FLEETS {
-            let mut devices = Devices::new(world.classes(), 2_000_000 + run);
+            let mut devices = Devices::new(world, 2_000_000 + run);
             devices.shift(shift);
             let mut watch = Watch::default();
             for i in 0..WINDOWS {
-                let (fleet, seen) = window(world, &mut devices);
+                let (fleet, seen) = window(&mut devices);
                 watch.push(&fleet.verdicts(&world.baseline, &criteria));
                 if run < PEER_FLEETS && i < PEER_WINDOWS {
                     values.extend(seen);
@@ -198,10 +196,10 @@ fn agreement(world: &World, peer: &Rows) {
     let Some(theirs) = peer.of(Shift::Mix.name(), "psi").iter().find(|r| r.column == "class") else { return };
     let mut apart = 0.0f64;
     for (run, scores) in theirs.scores.iter().enumerate() {
-        let mut devices = Devices::new(world.classes(), 2_000_000 + run as u64);
+        let mut devices = Devices::new(world, 2_000_000 + run as u64);
         devices.shift(Shift::Mix);
         for score in scores {
-            let (fleet, _) = window(world, &mut devices);
+            let (fleet, _) = window(&mut devices);
             let total = fleet.total();
             let ours = Compared::new(&total.class, &world.baseline.class).map_or(f64::NAN, |c| c.psi());
             apart = apart.max((ours / score - 1.0).abs());
@@ -258,7 +256,7 @@ fn main() {
     let weeks = option("--weeks").map_or(200, |w| w.parse().expect("--weeks takes a number"));
     for (name, version) in [("digits", "2"), ("kws", "1")] {
         let world = World::new(name, version, 1);
-        eprintln!("{name}: reference of {} inferences, accuracy {:.3}", world.reference.len(), world.accuracy());
+        eprintln!("{name}: reference of {} inferences, accuracy {:.3}", world.reference.len(), world.accuracy);
         accuracy(&world);
         let (alarmed, runs, raw) = simulate(&world, weeks);
         if let Some(path) = option("--raw") {

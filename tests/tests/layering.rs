@@ -25,6 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "dunlin-compiler",
             "dunlin-engine",
             "dunlin-kernels",
+            "dunlin-mcu",
             "dunlin-models",
             "dunlin-package",
             "dunlin-rollout",

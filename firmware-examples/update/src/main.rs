@@ -4,81 +4,78 @@
 #![no_std]
 #![no_main]
 
+mod facts;
 mod nor;
+mod report;
 mod stack;
 
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
 use dunlin_update::delta::Applier;
 use dunlin_update::flash::{FlashStorage, Layout};
 use dunlin_update::record::Installed;
 use dunlin_update::storage::{Area, Storage};
-use dunlin_update::trust::{Ed25519, RootKeys};
+use dunlin_update::trust::Ed25519;
 use dunlin_update::{Device, Inference, Limits, Offer, Progress, StartCause, TransferOffer, Updater, Verdict};
 
+use facts::{FACTS, OLD, PATCH, RELEASE, ROLLOUT, ROOT, bytes};
 use nor::{Nor, SECTOR};
 
-/// Bytes that come from outside of the device: not counted as the program's.
-macro_rules! server {
-    ($name:ident, $file:literal) => {
-        #[unsafe(link_section = ".server")]
-        static $name: [u8; include_bytes!(concat!("../data/", $file)).len()] =
-            *include_bytes!(concat!("../data/", $file));
-    };
-}
-
-server!(OLD, "old.dunlin");
-server!(PATCH, "new.patch");
-server!(RELEASE, "new.release");
-server!(ROLLOUT, "new.rollout");
-server!(ROOT, "1.root");
-server!(FACTS, "facts.bin");
-
 const LAYOUT: Layout = Layout::packed(0, SECTOR, 36 * 1024, 2);
+
+/// Bytes of flash.
+const FLASH_LEN: usize = LAYOUT.end() as usize;
 
 /// The decoder of differences, in static memory because it is large.
 static mut DECODER: Applier = Applier::new();
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    debug::exit(debug::EXIT_FAILURE);
-    loop {}
+    report::leave(false, &[])
 }
 
-fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
-    from.get(at..)?.first_chunk().copied()
-}
+static DEVICE: Device<'static> = Device {
+    identity: b"board 1",
+    name: "digits",
+    target: "cortex-m4",
+    engine: (0, 1),
+    ops_version: 1,
+    memory: 64 * 1024,
+    starts: 3,
+    limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
+    root: ROOT,
+    factory: Some(Installed {
+        slot: 0,
+        len: OLD.len() as u32,
+        digest: bytes(FACTS, 0),
+        hash: bytes(FACTS, 32),
+        counter: 1,
+        number: 1,
+    }),
+};
 
-/// The keys that the firmware was made with: the payload of the first root document.
-fn root() -> Option<RootKeys> {
-    dunlin_update::trust::Document::read(&ROOT, dunlin_update::trust::Role::Root).ok()?.decode().ok()
-}
+/// Digest of the new package.
+const NEW: [u8; 32] = bytes(FACTS, 64);
 
-fn factory() -> Option<Installed> {
-    let (digest, hash) = (bytes(&FACTS, 0)?, bytes(&FACTS, 32)?);
-    Some(Installed { slot: 0, len: OLD.len() as u32, digest, hash, counter: 1, number: 1 })
-}
-
-/// The whole update; `None` says that something went otherwise than it should.
-fn update(decoder: &'static mut Applier) -> Option<usize> {
+/// The package that the device was made with, in its slot.
+#[unsafe(link_section = ".bench")]
+#[inline(never)]
+fn made() -> Option<FlashStorage<Nor>> {
     let mut storage = FlashStorage::new(Nor::take()?, LAYOUT)?;
     storage.erase(Area::Slot(0), 0, LAYOUT.slot_len).ok()?;
     let whole = OLD.len() / 4 * 4;
     storage.write(Area::Slot(0), 0, OLD.get(..whole)?).ok()?;
-    let device = Device {
-        identity: b"board 1",
-        name: "digits",
-        target: "cortex-m4",
-        engine: (0, 1),
-        ops_version: 1,
-        memory: 64 * 1024,
-        starts: 3,
-        limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
-        root: root()?,
-        factory: factory(),
-    };
-    let mut updater = Updater::open(storage, Ed25519, device, StartCause::Power, decoder).ok()?;
-    let old = updater.running()?.digest;
+    Some(storage)
+}
+
+type BoardUpdater = Updater<'static, FlashStorage<Nor>, Ed25519>;
+
+fn runs(updater: &BoardUpdater, digest: &[u8; 32]) -> bool {
+    updater.running().is_some_and(|running| running.digest == *digest)
+}
+
+/// The whole update; `None` says that something went otherwise than it should.
+#[inline(never)]
+fn update(updater: &mut BoardUpdater) -> Option<()> {
     let transfer = TransferOffer { id: *b"transfer", len: PATCH.len() as u32, delta: true };
     updater.offer(&Offer { roots: &[], rollout: &ROLLOUT, release: &RELEASE, transfer }, None).ok()?;
     let mut next = 0;
@@ -92,27 +89,20 @@ fn update(decoder: &'static mut Applier) -> Option<usize> {
     let fine = Inference { micros: 1, failed: false, not_a_number: false };
     updater.inference(&fine).ok()?;
     let verdict = updater.inference(&fine).ok()?;
-    let new = updater.running()?.digest;
-    let right = verdict == Verdict::Confirmed && new != old && Some(new) == bytes(&FACTS, 64);
-    right.then_some(size_of_val(&updater) + size_of::<Applier>())
+    (verdict == Verdict::Confirmed && runs(updater, &NEW)).then_some(())
 }
 
 #[entry]
 fn main() -> ! {
     stack::paint();
-    // SAFETY: this is the one reference, made once: `main` is entered once.
-    let done = update(unsafe { &mut *(&raw mut DECODER) });
-    let used = stack::used();
-    let status = match done {
-        Some(size) => {
-            hprintln!("{{\"updated\":true,\"stack_bytes\":{},\"updater_bytes\":{}}}", used, size);
-            debug::EXIT_SUCCESS
-        }
-        None => {
-            hprintln!("{{\"updated\":false}}");
-            debug::EXIT_FAILURE
-        }
-    };
-    debug::exit(status);
-    loop {}
+    let mut place: Option<BoardUpdater> = None;
+    let well = made().is_some_and(|storage| {
+        let decoder = &raw mut DECODER;
+        // SAFETY: this is the one reference, made once: `main` is entered once.
+        let decoder = unsafe { &mut *decoder };
+        let opened = Updater::open_in(&mut place, storage, Ed25519, &DEVICE, StartCause::Power, decoder);
+        opened.is_ok_and(|updater| update(updater).is_some())
+    });
+    let sizes = [(&b"stack_bytes"[..], stack::used() as u32), (b"updater_bytes", size_of::<BoardUpdater>() as u32)];
+    report::leave(well, &sizes)
 }

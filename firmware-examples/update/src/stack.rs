@@ -12,11 +12,15 @@ unsafe extern "C" {
 }
 
 /// Between the end of the static memory and the top of the stack.
+#[unsafe(link_section = ".bench")]
+#[inline(never)]
 fn bounds() -> (usize, usize) {
     (&raw const __sheap as usize, &raw const _stack_start as usize)
 }
 
 /// Paints what the stack has not reached yet.
+#[unsafe(link_section = ".bench")]
+#[inline(never)]
 pub fn paint() {
     let (mut at, _) = bounds();
     let end = cortex_m::register::msp::read() as usize - MARGIN;
@@ -28,6 +32,8 @@ pub fn paint() {
 }
 
 /// Bytes of stack that were used since.
+#[unsafe(link_section = ".bench")]
+#[inline(never)]
 pub fn used() -> usize {
     let (mut at, top) = bounds();
     // SAFETY: as in `paint`, and reading harms nothing.

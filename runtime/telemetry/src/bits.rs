@@ -75,7 +75,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Whether only the last byte's padding is left, and it is zero.
-    pub(crate) fn is_done(mut self) -> bool {
+    pub(crate) fn ends(mut self) -> bool {
         let left = 8 * self.bytes.len() - self.bit;
         left < 8 && self.bits(left as u32) == Some(0)
     }
@@ -141,7 +141,7 @@ mod tests {
             let mut back = vec![7; counts.len()];
             let mut reader = Reader::new(&bytes[..len]);
             read_counts(&mut reader, &mut back, if counts.is_empty() { 0 } else { sum }).unwrap();
-            prop_assert!(reader.is_done());
+            prop_assert!(reader.ends());
             prop_assert_eq!(back, counts);
         }
 

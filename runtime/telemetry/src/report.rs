@@ -108,6 +108,7 @@ impl core::fmt::Display for DecodeError {
 impl core::error::Error for DecodeError {}
 
 /// What bytes turn out to be.
+#[expect(clippy::large_enum_variant, reason = "nothing is boxed on a device")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Report<'b, const C: usize, const F: usize> {
     /// A window.
@@ -534,7 +535,7 @@ fn heartbeat<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F
             window.counters.set(counter, bits.golomb(k)?);
         }
         window.counters.set(Counter::Alarms, u32::from(head.flags & ALARM != 0));
-        bits.is_done().then_some(window)
+        bits.ends().then_some(window)
     };
     read().ok_or(DecodeError::Malformed)
 }
@@ -596,7 +597,7 @@ fn mini<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
                 *sum = mean * embeddings * i64::from(AXIS_ONE / MINI_AXIS_ONE);
             }
         }
-        bits.is_done().then_some(window)
+        bits.ends().then_some(window)
     };
     read().ok_or(DecodeError::Malformed)
 }
@@ -650,7 +651,7 @@ fn full<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, De
                 *sum = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
             }
         }
-        bits.is_done().then_some(window)
+        bits.ends().then_some(window)
     };
     read().ok_or(DecodeError::Malformed)
 }

@@ -22,6 +22,8 @@ pub struct Folder {
     slots: u8,
     slot_len: u32,
     dirty: Vec<Area>,
+    /// A state record that is not whole yet.
+    record: Option<(Area, Vec<u8>)>,
     /// What failed last, for messages.
     error: Option<io::Error>,
     _lock: File,
@@ -37,7 +39,15 @@ impl Folder {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
         lock.try_lock().map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
         let slot_len = slot_len.next_multiple_of(SECTOR);
-        Ok(Self { path: path.to_owned(), slots: slots.max(2), slot_len, dirty: Vec::new(), error: None, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            slots: slots.max(2),
+            slot_len,
+            dirty: Vec::new(),
+            record: None,
+            error: None,
+            _lock: lock,
+        })
     }
 
     /// The file of an area, to read the running package from.
@@ -70,6 +80,17 @@ impl Folder {
             self.dirty.push(area);
         }
         Ok(())
+    }
+
+    /// The record under way; one that is written over is read first.
+    fn record(&mut self, area: Area) -> io::Result<&mut Vec<u8>> {
+        if self.record.as_ref().is_none_or(|(a, _)| *a != area) {
+            let mut bytes = std::vec![ERASED; RECORD_LEN];
+            self.load(area, 0, &mut bytes)?;
+            self.record = Some((area, bytes));
+        }
+        let record = self.record.as_mut().map(|(_, bytes)| bytes);
+        record.ok_or_else(|| io::Error::other("no record"))
     }
 
     fn replace(&self, area: Area, bytes: &[u8]) -> io::Result<()> {
@@ -125,7 +146,13 @@ impl Storage for Folder {
         if !fits(&self.geometry(area), offset, into.len(), 1) {
             return Err(StorageFault);
         }
-        let result = self.load(area, offset, into);
+        let result = match &self.record {
+            Some((a, bytes)) if *a == area => {
+                into.iter_mut().zip(bytes.iter().skip(offset as usize)).for_each(|(to, from)| *to = *from);
+                Ok(())
+            }
+            _ => self.load(area, offset, into),
+        };
         self.keep(result)
     }
 
@@ -134,7 +161,9 @@ impl Storage for Folder {
             return Err(StorageFault);
         }
         let result = match area {
-            Area::State(_) => self.replace(area, bytes),
+            Area::State(_) => self.record(area).map(|record| {
+                record.iter_mut().skip(offset as usize).zip(bytes).for_each(|(to, from)| *to = *from);
+            }),
             _ => self.change(area, offset, bytes),
         };
         self.keep(result)
@@ -146,8 +175,11 @@ impl Storage for Folder {
             return Err(StorageFault);
         }
         let result = match area {
-            // It is replaced as a whole.
-            Area::State(_) => Ok(()),
+            // It is replaced as a whole, once it is synced.
+            Area::State(_) => {
+                self.record = Some((area, std::vec![ERASED; RECORD_LEN]));
+                Ok(())
+            }
             Area::Journal => fs::write(self.file(area), []).map(|()| self.dirty.push(area)),
             Area::Slot(_) => self.change(area, offset, &std::vec![ERASED; len as usize]),
         };
@@ -155,6 +187,9 @@ impl Storage for Folder {
     }
 
     fn sync(&mut self) -> Result<(), StorageFault> {
+        let record = self.record.take();
+        let replaced = record.map_or(Ok(()), |(area, bytes)| self.replace(area, &bytes));
+        self.keep(replaced)?;
         let dirty = std::mem::take(&mut self.dirty);
         let all =
             dirty.into_iter().try_for_each(|area| OpenOptions::new().write(true).open(self.file(area))?.sync_all());

@@ -1,9 +1,8 @@
 //! How far a download is, in marks that are appended to an erased area.
 
-use sha2::{Digest, Sha256};
-
 use crate::delta::Checkpoint;
-use crate::record::Candidate;
+use crate::hash::Hash;
+use crate::record::{Candidate, PREFIX, prefix};
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
 
 /// Bytes of a mark.
@@ -21,8 +20,10 @@ pub(crate) struct Mark {
 pub(crate) struct Journal {
     /// Where the next mark goes.
     next: u32,
-    /// Tells this transfer's marks from those of others.
-    salt: [u8; 28],
+    /// What tells this transfer's marks from those of others.
+    attempt: u32,
+    id: [u8; 8],
+    digest: [u8; PREFIX],
 }
 
 fn step(unit: u32) -> u32 {
@@ -30,20 +31,10 @@ fn step(unit: u32) -> u32 {
 }
 
 impl Journal {
-    fn of(candidate: &Candidate) -> Self {
-        let mut salt = [0; 28];
-        let fields =
-            candidate.attempt.to_le_bytes().into_iter().chain(candidate.transfer.id).chain(candidate.package.digest);
-        salt.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-        Self { next: 0, salt }
-    }
-
     /// An empty journal.
-    pub(crate) fn start<S: Storage>(storage: &mut S, candidate: &Candidate) -> Result<Self, StorageFault> {
-        let journal = Self::of(candidate);
-        let geometry = storage.geometry(Area::Journal);
-        storage.erase(Area::Journal, 0, geometry.len)?;
-        Ok(journal)
+    pub(crate) fn clear<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageFault> {
+        self.next = 0;
+        storage.erase(Area::Journal, 0, storage.geometry(Area::Journal).len)
     }
 
     /// The journal as a power cut left it, with its last whole mark.
@@ -51,7 +42,8 @@ impl Journal {
         storage: &mut S,
         candidate: &Candidate,
     ) -> Result<(Self, Option<Mark>), StorageFault> {
-        let mut journal = Self::of(candidate);
+        let digest = prefix(&candidate.package.digest);
+        let mut journal = Self { next: 0, attempt: candidate.attempt, id: candidate.transfer.id, digest };
         let geometry = storage.geometry(Area::Journal);
         let step = step(geometry.unit);
         let (mut last, mut at) = (None, 0);
@@ -74,13 +66,13 @@ impl Journal {
         let geometry = storage.geometry(Area::Journal);
         let step = step(geometry.unit);
         if self.next + step > geometry.len {
-            storage.erase(Area::Journal, 0, geometry.len)?;
-            self.next = 0;
+            self.clear(storage)?;
         }
         let mut bytes = [0; MAX_UNIT];
-        let Mark { sectors, checkpoint: Checkpoint { patch_offset, output_offset } } = mark;
-        let fields = [sectors, patch_offset, output_offset, self.sum(sectors, patch_offset, output_offset)];
-        bytes.iter_mut().zip(fields.iter().flat_map(|f| f.to_le_bytes())).for_each(|(to, from)| *to = from);
+        let fields = mark.fields();
+        bytes.iter_mut().zip(fields.as_flattened()).for_each(|(to, from)| *to = *from);
+        let sum = self.sum(&fields);
+        bytes.iter_mut().skip(fields.as_flattened().len()).zip(sum).for_each(|(to, from)| *to = from);
         let bytes = bytes.get(..step as usize).ok_or(StorageFault)?;
         storage.write(Area::Journal, self.next, bytes)?;
         storage.sync()?;
@@ -88,19 +80,25 @@ impl Journal {
         Ok(())
     }
 
-    fn sum(&self, sectors: u32, patch: u32, output: u32) -> u32 {
-        let hash = Sha256::new_with_prefix(self.salt)
-            .chain_update(sectors.to_le_bytes())
-            .chain_update(patch.to_le_bytes())
-            .chain_update(output.to_le_bytes())
-            .finalize();
-        hash.first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
+    fn sum(&self, fields: &[[u8; 4]; 3]) -> [u8; 4] {
+        let hash = Hash::of(&[&self.attempt.to_le_bytes(), &self.id, &self.digest, fields.as_flattened()]);
+        hash.first_chunk().copied().unwrap_or_default()
     }
 
     fn decode(&self, bytes: &[u8]) -> Option<Mark> {
-        let mut fields = bytes.chunks_exact(4).filter_map(|b| b.first_chunk()).map(|b| u32::from_le_bytes(*b));
-        let (sectors, patch_offset, output_offset) = (fields.next()?, fields.next()?, fields.next()?);
-        let right = fields.next()? == self.sum(sectors, patch_offset, output_offset);
-        right.then_some(Mark { sectors, checkpoint: Checkpoint { patch_offset, output_offset } })
+        let (fields, _) = bytes.first_chunk::<MARK_LEN>()?.as_chunks::<4>();
+        let &[sectors, patch, output, sum] = fields else { return None };
+        if sum != self.sum(&[sectors, patch, output]) {
+            return None;
+        }
+        let [sectors, patch_offset, output_offset] = [sectors, patch, output].map(u32::from_le_bytes);
+        Some(Mark { sectors, checkpoint: Checkpoint { patch_offset, output_offset } })
+    }
+}
+
+impl Mark {
+    fn fields(&self) -> [[u8; 4]; 3] {
+        let Checkpoint { patch_offset, output_offset } = self.checkpoint;
+        [self.sectors, patch_offset, output_offset].map(u32::to_le_bytes)
     }
 }

@@ -12,9 +12,11 @@
 #![forbid(unsafe_code)]
 
 pub mod delta;
+mod fields;
 #[cfg(feature = "std")]
 pub mod file;
 pub mod flash;
+mod hash;
 mod journal;
 pub mod phase;
 pub mod record;

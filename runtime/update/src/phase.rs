@@ -114,6 +114,28 @@ pub enum Rejection {
     Storage,
 }
 
+impl Rejection {
+    /// Every reason, by its number in the state record.
+    pub const ALL: [Self; 16] = [
+        Self::TooLarge,
+        Self::Target,
+        Self::Name,
+        Self::Operators,
+        Self::Engine,
+        Self::Memory,
+        Self::Tombstone,
+        Self::Counter,
+        Self::Running,
+        Self::Cohort,
+        Self::Base,
+        Self::Delta,
+        Self::Hash,
+        Self::Package,
+        Self::Replaced,
+        Self::Storage,
+    ];
+}
+
 /// Why a package was taken back after it ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -134,6 +156,20 @@ pub enum Reversal {
     Damaged,
     /// The fleet took it back.
     Ordered,
+}
+
+impl Reversal {
+    /// Every reason, by its number in the state record.
+    pub const ALL: [Self; 8] = [
+        Self::Golden,
+        Self::Errors,
+        Self::NotANumber,
+        Self::Deadline,
+        Self::Restarts,
+        Self::Load,
+        Self::Damaged,
+        Self::Ordered,
+    ];
 }
 
 /// How the last update ended.

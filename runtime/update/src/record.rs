@@ -5,18 +5,23 @@
 //! for bits that rot.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::phase::Outcome;
+use crate::fields::{Count, Source, Target};
+use crate::hash::Hash;
+use crate::phase::{Outcome, Rejection, Reversal};
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
-use crate::trust::RootKeys;
+use crate::trust::{Role, RootKeys};
 
 /// Bytes of a record, a multiple of every program unit.
 pub const RECORD_LEN: usize = 1280;
 /// Bytes of the checksum, which has the last program unit for itself.
 const SUM_LEN: usize = 16;
+/// Bytes that the checksum is of.
+const BODY_LEN: usize = RECORD_LEN - MAX_UNIT;
 /// Bytes before the payload: magic, length, sequence.
 const HEAD_LEN: usize = 12;
+/// Bytes that are read or written at once: a record is never in memory as a whole.
+const PIECE: usize = 64;
 const MAGIC: [u8; 4] = *b"DNST";
 /// Tombstones that are kept one by one.
 pub const TOMBSTONES: usize = 16;
@@ -87,6 +92,10 @@ pub struct Tombstone {
     pub number: u32,
 }
 
+impl Tombstone {
+    const NONE: Self = Self { prefix: [0; PREFIX], number: 0 };
+}
+
 /// All that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -118,18 +127,45 @@ impl State {
     /// The state of a device that never had an update.
     #[must_use]
     pub fn factory(root: RootKeys, confirmed: Option<Installed>) -> Self {
+        let mut state = Self::blank();
+        state.reset(&root, confirmed.as_ref());
+        state
+    }
+
+    /// In the place of a state that is not known yet.
+    #[inline]
+    pub(crate) fn blank() -> Self {
         Self {
-            confirmed,
+            confirmed: None,
             previous: None,
             candidate: None,
-            floor: confirmed.map_or(0, |c| c.counter),
-            root,
+            floor: 0,
+            root: RootKeys::NONE,
             rollout: 0,
             time: 0,
-            tombstones: [Tombstone::default(); TOMBSTONES],
+            tombstones: [Tombstone::NONE; TOMBSTONES],
             buried: 0,
             whole: None,
             last: None,
+        }
+    }
+
+    /// Everything as [`factory`](Self::factory) makes it, in place.
+    #[inline(never)]
+    pub(crate) fn reset(&mut self, root: &RootKeys, confirmed: Option<&Installed>) {
+        self.confirmed = confirmed.copied();
+        (self.previous, self.candidate, self.whole, self.last) = (None, None, None, None);
+        self.floor = confirmed.map_or(0, |c| c.counter);
+        self.root = *root;
+        (self.rollout, self.time, self.buried) = (0, 0, 0);
+        self.tombstones.fill(Tombstone::NONE);
+    }
+
+    /// Forgets what keys of rollout said of sequence and time that another root does not have: a stolen key may have
+    /// pushed them far ahead.
+    pub(crate) fn forget(&mut self, root: &RootKeys) {
+        if !root.same_role(&self.root, Role::Rollout) {
+            (self.rollout, self.time) = (0, 0);
         }
     }
 
@@ -143,14 +179,18 @@ impl State {
     /// Remembers that a package failed here. When all places are taken the oldest release gives up its own, and with it
     /// all releases before it are refused.
     pub fn bury(&mut self, package: &Installed) {
+        self.bury_at(package);
+    }
+
+    /// As [`bury`](Self::bury); gives the place that was taken and what was there.
+    pub(crate) fn bury_at(&mut self, package: &Installed) -> Option<(usize, Tombstone)> {
         let tombstone = Tombstone { prefix: prefix(&package.digest), number: package.number.max(1) };
         if self.tombstones.iter().any(|t| t.number > 0 && t.prefix == tombstone.prefix) {
-            return;
+            return None;
         }
-        if let Some(place) = self.tombstones.iter_mut().min_by_key(|t| t.number) {
-            self.buried = self.buried.max(place.number);
-            *place = tombstone;
-        }
+        let (i, place) = self.tombstones.iter_mut().enumerate().min_by_key(|(_, t)| t.number)?;
+        self.buried = self.buried.max(place.number);
+        Some((i, core::mem::replace(place, tombstone)))
     }
 
     /// Takes a tombstone away.
@@ -171,6 +211,128 @@ pub fn prefix(digest: &[u8; 32]) -> [u8; PREFIX] {
     prefix
 }
 
+impl Installed {
+    fn write(&self, to: &mut dyn Target) {
+        to.byte(self.slot);
+        to.number(self.len.into());
+        to.put(&self.digest);
+        to.put(&self.hash);
+        to.number(self.counter.into());
+        to.number(self.number.into());
+    }
+
+    #[inline(never)]
+    fn read(from: &mut dyn Source) -> Option<Self> {
+        Some(Self {
+            slot: from.byte()?,
+            len: from.u32()?,
+            digest: from.array()?,
+            hash: from.array()?,
+            counter: from.u32()?,
+            number: from.u32()?,
+        })
+    }
+}
+
+impl Candidate {
+    fn write(&self, to: &mut dyn Target) {
+        self.package.write(to);
+        to.put(&self.transfer.id);
+        to.number(self.transfer.len.into());
+        to.byte(self.transfer.delta.into());
+        to.number(self.attempt.into());
+        match self.stage {
+            Stage::Fetching => to.byte(0),
+            Stage::Staged => to.byte(1),
+            Stage::Trial { starts } => to.put(&[2, starts]),
+        }
+    }
+
+    fn read(from: &mut dyn Source) -> Option<Self> {
+        Some(Self {
+            package: Installed::read(from)?,
+            transfer: Transfer { id: from.array()?, len: from.u32()?, delta: from.flag()? },
+            attempt: from.u32()?,
+            stage: match from.u32()? {
+                0 => Stage::Fetching,
+                1 => Stage::Staged,
+                2 => Stage::Trial { starts: from.byte()? },
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// Something that may be missing: a byte that says so, and what it is.
+fn write_option<T>(to: &mut dyn Target, value: Option<&T>, write: impl FnOnce(&T, &mut dyn Target)) {
+    to.byte(value.is_some().into());
+    if let Some(value) = value {
+        write(value, to);
+    }
+}
+
+/// As [`write_option`] writes it.
+fn read_option<T>(from: &mut dyn Source, read: impl FnOnce(&mut dyn Source) -> Option<T>) -> Option<Option<T>> {
+    if from.flag()? { read(from).map(Some) } else { Some(None) }
+}
+
+impl State {
+    /// The fields in the order in which they are declared.
+    #[inline(never)]
+    fn write(&self, to: &mut dyn Target) {
+        write_option(to, self.confirmed.as_ref(), Installed::write);
+        write_option(to, self.previous.as_ref(), Installed::write);
+        write_option(to, self.candidate.as_ref(), Candidate::write);
+        to.number(self.floor.into());
+        self.root.write(to);
+        to.number(self.rollout);
+        to.number(self.time);
+        for tombstone in &self.tombstones {
+            to.put(&tombstone.prefix);
+            to.number(tombstone.number.into());
+        }
+        to.number(self.buried.into());
+        write_option(to, self.whole.as_ref(), |whole, to| to.put(whole));
+        write_option(to, self.last.as_ref(), |(prefix, outcome), to| {
+            to.put(prefix);
+            match *outcome {
+                Outcome::Confirmed => to.byte(0),
+                Outcome::Rejected(reason) => to.put(&[1, reason as u8]),
+                Outcome::Reverted(reason) => to.put(&[2, reason as u8]),
+            }
+        });
+    }
+
+    /// Reads every field, in place. After `None` they are a mixture.
+    #[inline(never)]
+    fn read(&mut self, from: &mut dyn Source) -> Option<()> {
+        self.confirmed = read_option(from, Installed::read)?;
+        self.previous = read_option(from, Installed::read)?;
+        self.candidate = read_option(from, Candidate::read)?;
+        self.floor = from.u32()?;
+        self.root.read_from(from)?;
+        self.rollout = from.u64()?;
+        self.time = from.u64()?;
+        for tombstone in &mut self.tombstones {
+            from.fill(&mut tombstone.prefix)?;
+            tombstone.number = from.u32()?;
+        }
+        self.buried = from.u32()?;
+        self.whole = read_option(from, |from| from.array())?;
+        self.last = read_option(from, |from| {
+            let prefix = from.array()?;
+            let outcome = match from.u32()? {
+                0 => Outcome::Confirmed,
+                1 => Outcome::Rejected(*Rejection::ALL.get(from.u32()? as usize)?),
+                2 => Outcome::Reverted(*Reversal::ALL.get(from.u32()? as usize)?),
+                _ => return None,
+            };
+            Some((prefix, outcome))
+        })?;
+        Some(())
+    }
+}
+
 /// The two areas, and which one holds the newest record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Records {
@@ -179,123 +341,180 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Reads the newest whole record.
-    pub(crate) fn load<S: Storage>(storage: &mut S) -> Result<(Self, Option<State>), StorageFault> {
-        let mut best: Option<(Self, State)> = None;
-        for area in 0..2u8 {
-            for copy in 0..2u32 {
-                let Some((sequence, state)) = read(storage, area, copy)? else { continue };
-                let newer = |(b, _): &(Self, State)| sequence.wrapping_sub(b.sequence).cast_signed() > 0;
-                if best.as_ref().is_none_or(newer) {
-                    best = Some((Self { sequence, newest: area }, state));
-                }
+    /// Before anything was stored.
+    pub(crate) const NONE: Self = Self { sequence: 0, newest: 1 };
+
+    /// Reads the newest whole record into `state`; `false` when there is none, and then `state` is a mixture.
+    pub(crate) fn load<S: Storage>(&mut self, storage: &mut S, state: &mut State) -> Result<bool, StorageFault> {
+        let mut best = None;
+        let mut last = None;
+        for (area, copy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            // Even one that is not whole leaves its traces in the state.
+            last = Some((area, copy));
+            let Some(sequence) = read(storage, area, copy, state)? else { continue };
+            if best.is_none_or(|(_, _, b)| sequence.wrapping_sub(b).cast_signed() > 0) {
+                best = Some((area, copy, sequence));
             }
         }
-        Ok(match best {
-            Some((records, state)) => (records, Some(state)),
-            None => (Self { sequence: 0, newest: 1 }, None),
-        })
+        let Some((area, copy, sequence)) = best else {
+            *self = Self::NONE;
+            return Ok(false);
+        };
+        // Others were read after the newest; and a medium that reads otherwise now has failed.
+        if last != Some((area, copy)) && read(storage, area, copy, state)? != Some(sequence) {
+            return Err(StorageFault);
+        }
+        *self = Self { sequence, newest: area };
+        Ok(true)
     }
 
     /// Writes a record. Until it is whole the one before it counts.
+    #[inline(never)]
     pub(crate) fn save<S: Storage>(&mut self, storage: &mut S, state: &State) -> Result<(), StorageFault> {
         let next = Self { sequence: self.sequence.wrapping_add(1), newest: 1 - (self.newest & 1) };
-        let mut record = [0; RECORD_LEN];
-        encode(&mut record, next.sequence, state).ok_or(StorageFault)?;
+        let mut payload = Count(0);
+        state.write(&mut payload);
+        let Count(payload) = payload;
+        if payload as usize > BODY_LEN - HEAD_LEN {
+            return Err(StorageFault);
+        }
         let area = Area::State(next.newest);
         let geometry = storage.geometry(area);
         storage.erase(area, 0, geometry.len)?;
-        for copy in 0..2u32 {
-            let at = copy * RECORD_LEN as u32;
-            if at + RECORD_LEN as u32 <= geometry.len {
-                storage.write(area, at, &record)?;
-                storage.sync()?;
-                *self = next;
+        for start in [0, RECORD_LEN as u32] {
+            if start + RECORD_LEN as u32 > geometry.len {
+                break;
             }
+            let mut writer = RecordWriter {
+                storage: &mut *storage,
+                area,
+                start,
+                at: 0,
+                piece: [0; PIECE],
+                hash: Hash::new(),
+                fault: false,
+            };
+            let head = [u32::from_le_bytes(MAGIC), payload, next.sequence];
+            head.iter().for_each(|field| writer.put(&field.to_le_bytes()));
+            state.write(&mut writer);
+            writer.finish()?;
+            storage.sync()?;
+            *self = next;
         }
         Ok(())
     }
 }
 
-fn encode(record: &mut [u8; RECORD_LEN], sequence: u32, state: &State) -> Option<()> {
-    let (body, tail) = record.split_at_mut_checked(RECORD_LEN - MAX_UNIT)?;
-    let (head, payload) = body.split_at_mut_checked(HEAD_LEN)?;
-    let len = postcard::to_slice(state, payload).ok()?.len();
-    let fields = MAGIC.into_iter().chain((len as u32).to_le_bytes()).chain(sequence.to_le_bytes());
-    head.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-    let sum = Sha256::digest(&*body);
-    tail.iter_mut().zip(sum.iter().take(SUM_LEN)).for_each(|(to, from)| *to = *from);
-    Some(())
+/// Writes a record piece by piece.
+struct RecordWriter<'s, S> {
+    storage: &'s mut S,
+    area: Area,
+    /// Where in the area it begins.
+    start: u32,
+    /// Bytes taken.
+    at: usize,
+    piece: [u8; PIECE],
+    /// Of the bytes before.
+    hash: Hash,
+    fault: bool,
 }
 
-fn read<S: Storage>(storage: &mut S, area: u8, copy: u32) -> Result<Option<(u32, State)>, StorageFault> {
-    let mut record = [0; RECORD_LEN];
-    let at = copy * RECORD_LEN as u32;
-    if at + RECORD_LEN as u32 > storage.geometry(Area::State(area)).len {
+impl<S: Storage> Target for RecordWriter<'_, S> {
+    #[inline(never)]
+    fn put(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        for byte in bytes {
+            if let Some(place) = self.piece.get_mut(self.at % PIECE) {
+                *place = *byte;
+            }
+            self.at += 1;
+            if self.at.is_multiple_of(PIECE) {
+                let offset = self.start + (self.at - PIECE) as u32;
+                self.fault |= self.at > RECORD_LEN || self.storage.write(self.area, offset, &self.piece).is_err();
+            }
+        }
+    }
+}
+
+impl<S: Storage> RecordWriter<'_, S> {
+    /// Zeros to the end of the body, and the checksum.
+    fn finish(&mut self) -> Result<(), StorageFault> {
+        while self.at < BODY_LEN {
+            self.put(&[0]);
+        }
+        let sum = self.hash.finish();
+        self.put(sum.split_at(SUM_LEN).0);
+        self.put(&[0; MAX_UNIT - SUM_LEN]);
+        if self.fault { Err(StorageFault) } else { Ok(()) }
+    }
+}
+
+/// Reads a record piece by piece.
+struct RecordReader<'s, S> {
+    storage: &'s mut S,
+    area: Area,
+    start: u32,
+    /// Bytes given.
+    at: usize,
+    piece: [u8; PIECE],
+    hash: Hash,
+    fault: bool,
+}
+
+impl<S: Storage> Source for RecordReader<'_, S> {
+    #[inline(never)]
+    fn fill(&mut self, into: &mut [u8]) -> Option<()> {
+        for byte in &mut *into {
+            if self.at.is_multiple_of(PIECE) {
+                self.fault |= self.storage.read(self.area, self.start + self.at as u32, &mut self.piece).is_err();
+            }
+            *byte = *self.piece.get(self.at % PIECE)?;
+            self.at += 1;
+        }
+        self.hash.update(into);
+        (self.at <= BODY_LEN && !self.fault).then_some(())
+    }
+}
+
+/// Reads a record into `state`, and gives its sequence; `None` when there is no whole one.
+#[inline(never)]
+fn read<S: Storage>(storage: &mut S, area: u8, copy: u32, state: &mut State) -> Result<Option<u32>, StorageFault> {
+    let start = copy * RECORD_LEN as u32;
+    let area = Area::State(area);
+    if start + RECORD_LEN as u32 > storage.geometry(area).len {
         return Ok(None);
     }
-    storage.read(Area::State(area), at, &mut record)?;
-    Ok(decode(&record))
+    let mut reader = RecordReader { storage, area, start, at: 0, piece: [0; PIECE], hash: Hash::new(), fault: false };
+    let sequence = decode(&mut reader, state);
+    if reader.fault {
+        return Err(StorageFault);
+    }
+    if sequence.is_none() {
+        return Ok(None);
+    }
+    let sum = reader.hash.finish();
+    let mut stored = [0; SUM_LEN];
+    reader.storage.read(area, start + BODY_LEN as u32, &mut stored)?;
+    Ok(sequence.filter(|_| sum.starts_with(&stored)))
 }
 
-fn decode(record: &[u8; RECORD_LEN]) -> Option<(u32, State)> {
-    let (body, tail) = record.split_at_checked(RECORD_LEN - MAX_UNIT)?;
-    let (&magic, rest) = body.split_first_chunk::<4>()?;
-    let (&len, rest) = rest.split_first_chunk::<4>()?;
-    let (&sequence, payload) = rest.split_first_chunk::<4>()?;
-    let len = usize::try_from(u32::from_le_bytes(len)).ok()?;
-    if magic != MAGIC || Sha256::digest(body).get(..SUM_LEN) != tail.get(..SUM_LEN) {
+/// Head, payload, and what follows it to the end of the body.
+fn decode<S: Storage>(reader: &mut RecordReader<'_, S>, state: &mut State) -> Option<u32> {
+    let source: &mut dyn Source = reader;
+    let (magic, len, sequence) = (source.array()?, source.array()?, source.array()?);
+    if magic != MAGIC {
         return None;
     }
-    let state = postcard::from_bytes(payload.get(..len)?).ok()?;
-    Some((u32::from_le_bytes(sequence), state))
+    state.read(source)?;
+    let len = usize::try_from(u32::from_le_bytes(len)).ok()?;
+    if reader.at > len.checked_add(HEAD_LEN)? {
+        return None;
+    }
+    while reader.at < BODY_LEN {
+        reader.fill(&mut [0])?;
+    }
+    Some(u32::from_le_bytes(sequence))
 }
 
 #[cfg(all(test, feature = "std"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_state_fits_and_comes_back() {
-        let package = Installed {
-            slot: 255,
-            len: u32::MAX,
-            digest: [255; 32],
-            hash: [255; 32],
-            counter: u32::MAX,
-            number: u32::MAX,
-        };
-        let transfer = Transfer { id: [255; 8], len: u32::MAX, delta: true };
-        let mut state = State::factory(RootKeys::largest(), Some(package));
-        state.previous = Some(package);
-        state.candidate = Some(Candidate { package, transfer, attempt: u32::MAX, stage: Stage::Trial { starts: 255 } });
-        (state.floor, state.rollout, state.time) = (u32::MAX, u64::MAX, u64::MAX);
-        state.tombstones = [Tombstone { prefix: [255; PREFIX], number: u32::MAX }; TOMBSTONES];
-        (state.buried, state.whole) = (u32::MAX, Some([255; PREFIX]));
-        state.last = Some(([255; PREFIX], Outcome::Reverted(crate::phase::Reversal::Ordered)));
-        let mut record = [0; RECORD_LEN];
-        encode(&mut record, 7, &state).expect("it fits");
-        assert_eq!(decode(&record), Some((7, state)));
-        for at in 0..RECORD_LEN - MAX_UNIT + SUM_LEN {
-            record[at] ^= 1;
-            assert_eq!(decode(&record), None, "byte {at}");
-            record[at] ^= 1;
-        }
-    }
-
-    #[test]
-    fn the_oldest_tombstone_takes_older_releases_with_it() {
-        let mut state = State::factory(RootKeys::largest(), None);
-        let package =
-            |n: u8| Installed { slot: 0, len: 1, digest: [n; 32], hash: [0; 32], counter: 0, number: u32::from(n) };
-        for n in 1..=TOMBSTONES as u8 + 3 {
-            state.bury(&package(n));
-        }
-        for n in 1..=TOMBSTONES as u8 + 3 {
-            assert!(state.is_buried(&[n; 32], u32::from(n)), "{n}");
-        }
-        assert!(!state.is_buried(&[99; 32], 99));
-        state.lift(&[10; PREFIX]);
-        assert!(!state.is_buried(&[10; 32], 10));
-    }
-}
+mod tests;

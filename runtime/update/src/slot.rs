@@ -1,8 +1,7 @@
 //! Writing and hashing slots.
 
-use sha2::{Digest, Sha256};
-
 use crate::delta::{Base, Sink};
+use crate::hash::Hash;
 use crate::record::Installed;
 use crate::storage::{Area, Geometry, MAX_UNIT, Storage, StorageFault};
 
@@ -57,9 +56,10 @@ impl Writer {
             if self.at.is_multiple_of(sector) {
                 storage.erase(self.area, self.at, sector)?;
             }
-            let held = self.at % unit;
-            let room = sector - self.at % sector;
-            let direct = take(room) as u32 / unit * unit;
+            let held = self.at.checked_rem(unit).ok_or(StorageFault)?;
+            let room = sector - self.at.checked_rem(sector).ok_or(StorageFault)?;
+            let direct = take(room) as u32;
+            let direct = direct - direct.checked_rem(unit).ok_or(StorageFault)?;
             if held == 0 && direct > 0 {
                 let (now, rest) = bytes.split_at_checked(direct as usize).ok_or(StorageFault)?;
                 storage.write(self.area, self.at, now)?;
@@ -86,7 +86,7 @@ impl Writer {
     /// Writes what does not fill a unit.
     pub(crate) fn finish<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageFault> {
         let unit = self.geometry.unit;
-        let held = self.at % unit;
+        let held = self.at.checked_rem(unit).ok_or(StorageFault)?;
         if held > 0 && self.at > self.skip {
             let erased = self.geometry.erased;
             self.pending.iter_mut().skip(held as usize).for_each(|b| *b = erased);
@@ -98,14 +98,15 @@ impl Writer {
 }
 
 /// Whether the bytes in a slot have a package's hash. They are read, whatever arrived.
+#[inline(never)]
 pub(crate) fn holds<S: Storage>(storage: &mut S, package: &Installed) -> Result<bool, StorageFault> {
     let area = Area::Slot(package.slot);
     if package.slot >= storage.slots() || package.len > storage.geometry(area).len {
         return Ok(false);
     }
-    let mut hash = Sha256::new();
+    let mut hash = Hash::new();
     let mut at = 0;
-    let mut buffer = [0; 256];
+    let mut buffer = [0; 64];
     while at < package.len {
         let n = (package.len - at).min(buffer.len() as u32);
         let (part, _) = buffer.split_at_mut_checked(n as usize).ok_or(StorageFault)?;
@@ -113,7 +114,7 @@ pub(crate) fn holds<S: Storage>(storage: &mut S, package: &Installed) -> Result<
         hash.update(part);
         at += n;
     }
-    Ok(hash.finalize()[..] == package.hash[..])
+    Ok(hash.finish() == package.hash)
 }
 
 /// Reads the running package while the new one is written.

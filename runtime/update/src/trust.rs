@@ -6,13 +6,17 @@
 //! `TRUST.md` has every byte.
 
 mod document;
+mod ed25519;
 mod key;
 #[cfg(feature = "std")]
 mod sign;
 
 use serde::{Deserialize, Serialize};
 
-pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, SIGNATURE_LEN, message_head};
+use crate::fields::{Source, Target, slice, text};
+use crate::hash::Hash;
+
+pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, Payload, SIGNATURE_LEN, message_head};
 pub use key::{Ed25519, KeyId, PublicKey, Verifier, key_id};
 #[cfg(feature = "std")]
 pub use sign::{SecretKey, SignError, envelope, sign};
@@ -75,6 +79,15 @@ pub struct RootKeys {
 }
 
 impl RootKeys {
+    /// No keys, in the place of those that are not known yet.
+    pub(crate) const NONE: Self = Self {
+        version: 0,
+        expires: 0,
+        count: 0,
+        keys: [[0; 32]; MAX_KEYS],
+        roles: [RoleKeys { threshold: 0, keys: 0 }; 4],
+    };
+
     /// Keys and threshold of a role.
     #[must_use]
     pub fn role(&self, role: Role) -> RoleKeys {
@@ -99,19 +112,44 @@ impl RootKeys {
         if count > MAX_KEYS || self.version == 0 {
             return false;
         }
-        let known = self.keys.iter().take(count);
-        let distinct = known.clone().enumerate().all(|(i, k)| !known.clone().take(i).any(|other| other == k));
-        let reachable = |role: &RoleKeys| {
-            u32::from(role.threshold) <= role.keys.count_ones() && u32::from(role.keys) < (1u32 << count)
-        };
-        let needed = [Role::Root, Role::Targets, Role::Rollout];
-        distinct && self.roles.iter().all(reachable) && needed.iter().all(|&role| self.role(role).threshold > 0)
+        for (i, key) in self.keys.iter().take(count).enumerate() {
+            if self.keys.iter().take(i).any(|other| other == key) {
+                return false;
+            }
+        }
+        self.roles.iter().enumerate().all(|(role, RoleKeys { threshold, keys })| {
+            let needed = role != Role::Distributor as usize;
+            let reachable = u32::from(*threshold) <= keys.count_ones() && u32::from(*keys) < 1 << count;
+            reachable && (*threshold > 0 || !needed)
+        })
     }
 
     /// Whether a role has the same keys and threshold in another root.
     #[must_use]
     pub fn same_role(&self, other: &Self, role: Role) -> bool {
         self.role(role).threshold == other.role(role).threshold && self.keys_of(role).eq(other.keys_of(role))
+    }
+
+    /// The fields in the order in which they are declared.
+    pub(crate) fn write(&self, to: &mut dyn Target) {
+        to.number(self.version.into());
+        to.number(self.expires);
+        to.byte(self.count);
+        self.keys.iter().for_each(|key| to.put(key));
+        self.roles.iter().for_each(|role| to.put(&[role.threshold, role.keys]));
+    }
+
+    /// Reads the fields in place.
+    #[inline(never)]
+    pub(crate) fn read_from(&mut self, from: &mut dyn Source) -> Option<()> {
+        self.version = from.u32()?;
+        self.expires = from.u64()?;
+        self.count = from.byte()?;
+        self.keys.iter_mut().try_for_each(|key| from.fill(key))?;
+        for role in &mut self.roles {
+            *role = RoleKeys { threshold: from.byte()?, keys: from.byte()? };
+        }
+        Some(())
     }
 
     /// A root with the longest encoding.
@@ -177,10 +215,56 @@ impl Rollout<'_> {
     /// modulo 10,000.
     #[must_use]
     pub fn bucket(&self, identity: &[u8]) -> u16 {
-        use sha2::{Digest, Sha256};
-        let hash = Sha256::new_with_prefix(self.salt).chain_update(identity).finalize();
+        let hash = Hash::of(&[self.salt, identity]);
         let first = hash.iter().take(4).rev().fold(0u32, |n, b| n << 8 | u32::from(*b));
         (first % 10_000) as u16
+    }
+}
+
+impl<'a> Payload<'a> for RootKeys {
+    fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        let mut root = Self::NONE;
+        root.read_from(bytes)?;
+        Some(root)
+    }
+}
+
+impl<'a> Payload<'a> for Release<'a> {
+    fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        let (name, version) = (text(bytes)?, text(bytes)?);
+        let from: &mut dyn Source = bytes;
+        let (digest, hash) = (from.array()?, from.array()?);
+        let (len, number, counter, expires) = (from.u32()?, from.u32()?, from.u32()?, from.u64()?);
+        let target = text(bytes)?;
+        let from: &mut dyn Source = bytes;
+        let engine_min = (from.u16()?, from.u16()?);
+        let (ops_version, memory) = (from.u16()?, from.u32()?);
+        Some(Self {
+            name,
+            version,
+            digest,
+            hash,
+            len,
+            number,
+            counter,
+            expires,
+            target,
+            engine_min,
+            ops_version,
+            memory,
+        })
+    }
+}
+
+impl<'a> Payload<'a> for Rollout<'a> {
+    fn read(bytes: &mut &'a [u8]) -> Option<Self> {
+        let name = text(bytes)?;
+        let from: &mut dyn Source = bytes;
+        let (sequence, time, expires) = (from.u64()?, from.u64()?, from.u64()?);
+        let digest = from.array()?;
+        let salt = slice(bytes)?;
+        let share = (bytes as &mut dyn Source).u16()?;
+        Some(Self { name, sequence, time, expires, digest, salt, share, lifted: slice(bytes)? })
     }
 }
 
@@ -258,8 +342,22 @@ impl core::error::Error for TrustError {}
 /// # Errors
 /// What is wrong with the first that does not follow.
 pub fn follow<V: Verifier>(root: &RootKeys, bytes: &[u8], verifier: &V) -> Result<RootKeys, TrustError> {
+    let mut next = RootKeys::NONE;
+    follow_into(root, bytes, verifier, &mut next)?;
+    Ok(next)
+}
+
+/// As [`follow`], in place.
+#[inline(never)]
+pub(crate) fn follow_into<V: Verifier>(
+    root: &RootKeys,
+    bytes: &[u8],
+    verifier: &V,
+    next: &mut RootKeys,
+) -> Result<(), TrustError> {
     let document = Document::read(bytes, Role::Root)?;
-    let next: RootKeys = document.decode()?;
+    let mut rest = document.payload();
+    next.read_from(&mut rest).filter(|()| rest.is_empty()).ok_or(TrustError::Malformed)?;
     let expected = root.version.saturating_add(1);
     if next.version != expected {
         return Err(TrustError::RootVersion { expected, found: next.version });
@@ -268,14 +366,14 @@ pub fn follow<V: Verifier>(root: &RootKeys, bytes: &[u8], verifier: &V) -> Resul
     if !next.is_sound() {
         return Err(TrustError::RootUnsound);
     }
-    document.check(&next, Role::Root, verifier)?;
-    Ok(next)
+    document.check(next, Role::Root, verifier)
 }
 
 /// Reads a release that enough targets keys signed, and enough of the distributor's when the root asks for them.
 ///
 /// # Errors
 /// What is wrong with it.
+#[inline(never)]
 pub fn release<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) -> Result<Release<'a>, TrustError> {
     let document = Document::read(bytes, Role::Targets)?;
     document.check(root, Role::Targets, verifier)?;
@@ -289,6 +387,7 @@ pub fn release<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) 
 ///
 /// # Errors
 /// What is wrong with it.
+#[inline(never)]
 pub fn rollout<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) -> Result<Rollout<'a>, TrustError> {
     let document = Document::read(bytes, Role::Rollout)?;
     document.check(root, Role::Rollout, verifier)?;

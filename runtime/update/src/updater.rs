@@ -126,11 +126,38 @@ pub struct CheckIn {
     pub floor: u32,
 }
 
+/// What of a [`Device`] is needed after the start: neither root nor factory package, which the state has.
+#[derive(Clone, Copy)]
+struct Profile<'a> {
+    identity: &'a [u8],
+    name: &'a str,
+    target: &'a str,
+    engine: (u16, u16),
+    ops_version: u16,
+    memory: u32,
+    starts: u8,
+    limits: Limits,
+}
+
+/// What steps of an update change, to take it back when it could not be stored. A whole second state is much for a
+/// device's stack.
+#[derive(Clone, Copy)]
+struct Before {
+    confirmed: Option<Installed>,
+    previous: Option<Installed>,
+    candidate: Option<Candidate>,
+    floor: u32,
+    buried: u32,
+    whole: Option<[u8; PREFIX]>,
+    last: Option<([u8; PREFIX], Outcome)>,
+    phase: Phase,
+}
+
 /// Slots, state and trust of one model.
 pub struct Updater<'a, S, V> {
     storage: RefCell<S>,
     verifier: V,
-    device: Device<'a>,
+    profile: Profile<'a>,
     records: Records,
     state: State,
     /// The phase, with the parts that a power cut forgets.
@@ -151,36 +178,73 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     /// # Errors
     /// When the storage fails.
     pub fn open(
-        mut storage: S,
+        storage: S,
         verifier: V,
         device: Device<'a>,
         cause: StartCause,
         decoder: &'a mut Applier,
     ) -> Result<Self, UpdateError> {
-        let (records, stored) = Records::load(&mut storage)?;
-        let mut state = stored.unwrap_or_else(|| State::factory(device.root, device.factory));
-        if state.root.version < device.root.version {
-            state.root = device.root;
-        }
-        let mut updater = Self {
-            storage: RefCell::new(storage),
-            verifier,
-            device,
-            records,
-            state,
-            phase: Phase::Idle,
-            download: None,
-            decoder,
-            probation: Probation::new(device.limits),
-            intact: true,
-        };
+        let mut place = None;
+        Self::open_in(&mut place, storage, verifier, &device, cause, decoder)?;
+        place.ok_or(UpdateError::Storage)
+    }
+
+    /// As [`open`](Self::open), but the updater is made where it is to be: it has more than a kilobyte, and a device may
+    /// have no room on its stack for a second one on the way. What is in the place is given up.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    #[inline(never)]
+    pub fn open_in<'p>(
+        place: &'p mut Option<Self>,
+        storage: S,
+        verifier: V,
+        device: &Device<'a>,
+        cause: StartCause,
+        decoder: &'a mut Applier,
+    ) -> Result<&'p mut Self, UpdateError> {
+        Self::put(place, storage, verifier, device, decoder);
+        let updater = place.as_mut().ok_or(UpdateError::Storage)?;
+        updater.load(device)?;
         updater.settle(cause)?;
         Ok(updater)
     }
 
+    /// An updater that has read nothing yet.
+    #[inline(never)]
+    fn put(place: &mut Option<Self>, storage: S, verifier: V, device: &Device<'a>, decoder: &'a mut Applier) {
+        let Device { identity, name, target, engine, ops_version, memory, starts, limits, .. } = *device;
+        *place = Some(Self {
+            storage: RefCell::new(storage),
+            verifier,
+            profile: Profile { identity, name, target, engine, ops_version, memory, starts, limits },
+            records: Records::NONE,
+            state: State::blank(),
+            phase: Phase::Idle,
+            download: None,
+            decoder,
+            probation: Probation::new(limits),
+            intact: true,
+        });
+    }
+
+    /// Reads what is stored; a device that never had an update is as its factory made it.
+    #[inline(never)]
+    fn load(&mut self, device: &Device<'_>) -> Result<(), UpdateError> {
+        if !self.records.load(self.storage.get_mut(), &mut self.state)? {
+            self.state.reset(&device.root, device.factory.as_ref());
+        }
+        if self.state.root.version < device.root.version {
+            self.state.forget(&device.root);
+            self.state.root = device.root;
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
     fn settle(&mut self, cause: StartCause) -> Result<(), UpdateError> {
         self.intact = self.confirmed_is_intact()?;
-        let Some(candidate) = self.state.candidate else { return Ok(()) };
+        let Some(candidate) = &self.state.candidate else { return Ok(()) };
         match candidate.stage {
             Stage::Fetching => self.phase = Phase::Fetching,
             Stage::Staged => self.phase = Phase::Staged,
@@ -193,8 +257,7 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
                         None => self.revert(Reversal::Restarts)?,
                         Some(starts) => {
                             self.step(Event::Restart)?;
-                            let stage = Stage::Trial { starts };
-                            self.save(State { candidate: Some(Candidate { stage, ..candidate }), ..self.state })?;
+                            self.enter(Stage::Trial { starts })?;
                         }
                     }
                 }
@@ -205,21 +268,26 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
 
     /// Finds the confirmed package whole, or goes back to the one before it.
     fn confirmed_is_intact(&mut self) -> Result<bool, UpdateError> {
-        let Some(confirmed) = self.state.confirmed else { return Ok(true) };
-        if self.is_whole(&confirmed)? {
+        let Some(confirmed) = &self.state.confirmed else { return Ok(true) };
+        if self.is_whole(confirmed)? {
             return Ok(true);
         }
-        let Some(previous) = self.state.previous.filter(|p| p.counter >= self.state.floor) else { return Ok(false) };
-        if !self.is_whole(&previous)? {
+        let Some(previous) = self.state.previous.as_ref().filter(|p| p.counter >= self.state.floor) else {
+            return Ok(false);
+        };
+        if !self.is_whole(previous)? {
             return Ok(false);
         }
-        let last = Some((prefix(&confirmed.digest), Outcome::Reverted(Reversal::Damaged)));
+        let before = self.before();
+        self.state.last = Some((prefix(&confirmed.digest), Outcome::Reverted(Reversal::Damaged)));
         // A candidate may be a difference to the package that is gone.
-        let candidate = self.state.candidate.filter(|c| c.stage != Stage::Fetching || !c.transfer.delta);
-        self.save(State { confirmed: Some(previous), previous: None, candidate, last, ..self.state })?;
+        self.state.candidate = before.candidate.filter(|c| c.stage != Stage::Fetching || !c.transfer.delta);
+        (self.state.confirmed, self.state.previous) = (before.previous, None);
+        self.save(&before)?;
         Ok(true)
     }
 
+    #[inline(never)]
     fn is_whole(&self, package: &Installed) -> Result<bool, UpdateError> {
         let mut storage = self.storage.try_borrow_mut().map_err(|_| UpdateError::Storage)?;
         Ok(slot::holds(&mut *storage, package)?)
@@ -283,65 +351,114 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         Ok(())
     }
 
-    /// Stores a state; it counts only if that worked.
-    fn save(&mut self, state: State) -> Result<(), UpdateError> {
-        self.records.save(self.storage.get_mut(), &state)?;
-        self.state = state;
-        Ok(())
+    /// What [`save`](Self::save) goes back to.
+    #[inline(never)]
+    fn before(&self) -> Before {
+        let State { confirmed, previous, candidate, floor, buried, whole, last, .. } = self.state;
+        Before { confirmed, previous, candidate, floor, buried, whole, last, phase: self.phase }
+    }
+
+    /// Stores the state. It counts only if that worked.
+    #[inline(never)]
+    fn save(&mut self, before: &Before) -> Result<(), UpdateError> {
+        self.store().inspect_err(|_| self.undo(before))
+    }
+
+    fn store(&mut self) -> Result<(), UpdateError> {
+        Ok(self.records.save(self.storage.get_mut(), &self.state)?)
+    }
+
+    #[inline(never)]
+    fn undo(&mut self, before: &Before) {
+        let Before { confirmed, previous, candidate, floor, buried, whole, last, phase } = *before;
+        let state = &mut self.state;
+        (state.confirmed, state.previous, state.candidate) = (confirmed, previous, candidate);
+        (state.floor, state.buried, state.whole, state.last) = (floor, buried, whole, last);
+        self.phase = phase;
+    }
+
+    /// Records how far the candidate is.
+    fn enter(&mut self, stage: Stage) -> Result<(), UpdateError> {
+        let before = self.before();
+        if let Some(candidate) = &mut self.state.candidate {
+            candidate.stage = stage;
+        }
+        self.save(&before)
     }
 
     /// Records how an update ended, and is idle again.
-    fn end(&mut self, state: State, event: Event) -> Result<(), UpdateError> {
-        let before = self.phase;
-        self.step(event)?;
-        self.step(Event::Settle)?;
+    #[inline(never)]
+    fn end(&mut self, before: &Before, event: Event) -> Result<(), UpdateError> {
+        let Some(phase) = before.phase.after(event).and_then(|p| p.after(Event::Settle)) else {
+            self.undo(before);
+            return Err(UpdateError::Phase(before.phase));
+        };
+        self.phase = phase;
+        self.state.candidate = None;
         self.download = None;
-        self.probation = Probation::new(self.device.limits);
-        self.save(State { candidate: None, ..state }).inspect_err(|_| self.phase = before)
+        self.save(before)?;
+        self.probation = Probation::new(self.profile.limits);
+        Ok(())
     }
 
-    /// Gives up a candidate that never ran.
+    /// Gives up a candidate that never ran. A difference that failed has to come whole the next time.
+    #[inline(never)]
     fn reject(&mut self, reason: Rejection) -> Result<(), UpdateError> {
-        let digest = self.state.candidate.map(|c| prefix(&c.package.digest));
-        let last = digest.map(|d| (d, Outcome::Rejected(reason))).or(self.state.last);
-        self.end(State { last, ..self.state }, Event::Reject)
+        let before = self.before();
+        if let Some(candidate) = &before.candidate {
+            let digest = prefix(&candidate.package.digest);
+            self.state.last = Some((digest, Outcome::Rejected(reason)));
+            if candidate.transfer.delta && candidate.stage == Stage::Fetching && reason != Rejection::Replaced {
+                self.state.whole = Some(digest);
+            }
+        }
+        self.end(&before, Event::Reject)
     }
 
     /// Takes the package on trial back: what ran before runs again from this moment on.
     ///
     /// # Errors
     /// When nothing is on trial, or the storage fails; then the next start takes it back.
+    #[inline(never)]
     pub fn revert(&mut self, reason: Reversal) -> Result<(), UpdateError> {
-        let Some(candidate) = self.state.candidate.filter(|_| self.phase == Phase::Trial) else {
+        let before = self.before();
+        let Some(candidate) = before.candidate.as_ref().filter(|_| self.phase == Phase::Trial) else {
             return Err(UpdateError::Phase(self.phase));
         };
-        let mut state = self.state;
-        state.bury(&candidate.package);
-        state.last = Some((prefix(&candidate.package.digest), Outcome::Reverted(reason)));
-        self.end(state, Event::Revert)
+        self.take_back(&before, &candidate.package, reason)
+    }
+
+    /// Remembers that a package failed here.
+    fn take_back(&mut self, before: &Before, package: &Installed, reason: Reversal) -> Result<(), UpdateError> {
+        let buried = self.state.bury_at(package);
+        self.state.last = Some((prefix(&package.digest), Outcome::Reverted(reason)));
+        self.end(before, Event::Revert).inspect_err(|_| {
+            if let Some((i, tombstone)) = buried {
+                self.state.tombstones.iter_mut().skip(i).take(1).for_each(|place| *place = tombstone);
+            }
+        })
     }
 
     /// Goes back to the package before the confirmed one, because the fleet or the application wants it.
     ///
     /// # Errors
     /// When there is none that may run, an update is under way, or the storage fails.
+    #[inline(never)]
     pub fn fall_back(&mut self) -> Result<Installed, UpdateError> {
-        let (Some(confirmed), Some(previous)) = (self.state.confirmed, self.state.previous) else {
+        let before = self.before();
+        let (Some(confirmed), Some(previous)) = (&before.confirmed, &before.previous) else {
             return Err(UpdateError::Phase(self.phase));
         };
         if self.phase != Phase::Idle || previous.counter < self.state.floor {
             return Err(UpdateError::Phase(self.phase));
         }
-        if !self.is_whole(&previous)? {
+        if !self.is_whole(previous)? {
             return Err(UpdateError::Rejected(Rejection::Hash));
         }
-        let mut state = self.state;
-        state.bury(&confirmed);
-        state.last = Some((prefix(&confirmed.digest), Outcome::Reverted(Reversal::Ordered)));
-        (state.confirmed, state.previous) = (Some(previous), None);
-        self.end(state, Event::Revert)?;
+        (self.state.confirmed, self.state.previous) = (before.previous, None);
+        self.take_back(&before, confirmed, Reversal::Ordered)?;
         self.intact = true;
-        Ok(previous)
+        Ok(*previous)
     }
 
     /// Bytes of a slot.

@@ -138,7 +138,7 @@ fn it_begins_again_from_wherever_it_was() {
 #[test]
 fn the_decoder_is_small() {
     let size = size_of::<Applier>();
-    assert!(size <= 7 * 1024, "{size} bytes");
+    assert!(size <= 4500, "{size} bytes");
 }
 
 /// A decoder fed with bytes of a stranger: it says no, or gives as many bytes as the header says.

@@ -47,6 +47,10 @@ pub struct Calibrate {
     pub import: Import,
 }
 
+/// Something, or 'none'. clap takes an option of an option for a flag with a value that may be missing, and panics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice<T>(pub Option<T>);
+
 /// What devices are to watch.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "What devices watch")]
@@ -58,11 +62,11 @@ pub struct Watch {
     /// The tensor that stands for what the model saw: output:1, or input:0:8 to add up every 8 pooled elements. The last
     /// output when absent, if it is short enough; 'none'
     #[arg(long, value_name = "TENSOR[:POOL]", value_parser = embedding)]
-    pub embedding: Option<Option<(Port, u32)>>,
+    pub embedding: Option<Choice<(Port, u32)>>,
     /// The output whose greatest element is the class. The first when absent, if the data has labels or the model names
     /// its classes; 'none'
     #[arg(long, value_name = "N", value_parser = class_output)]
-    pub class_output: Option<Option<u8>>,
+    pub class_output: Option<Choice<u8>>,
     /// How sure the model is: its greatest output, or that after a softmax. When absent, what the first output looks like
     #[arg(long, value_name = "HOW", value_parser = clap::builder::PossibleValuesParser::new(["greatest", "softmax"]))]
     pub confidence: Option<String>,
@@ -100,20 +104,20 @@ fn feature(text: &str) -> Result<Option<(Port, Statistic)>, String> {
     read().map(Some).ok_or_else(|| "write it as input:0:mean, input:0:range or output:0:3".to_owned())
 }
 
-fn embedding(text: &str) -> Result<Option<(Port, u32)>, String> {
+fn embedding(text: &str) -> Result<Choice<(Port, u32)>, String> {
     if text == "none" {
-        return Ok(None);
+        return Ok(Choice(None));
     }
     let pooled = text.rsplit_once(':').and_then(|(port, pool)| Some((tensor(port)?, pool.parse().ok()?)));
     let found = pooled.or_else(|| Some((tensor(text)?, 1))).filter(|(_, pool)| *pool > 0);
-    found.map(Some).ok_or_else(|| "write it as output:1 or input:0:8".to_owned())
+    found.map(|f| Choice(Some(f))).ok_or_else(|| "write it as output:1 or input:0:8".to_owned())
 }
 
-fn class_output(text: &str) -> Result<Option<u8>, String> {
+fn class_output(text: &str) -> Result<Choice<u8>, String> {
     if text == "none" {
-        return Ok(None);
+        return Ok(Choice(None));
     }
-    text.parse().map(Some).map_err(|_| "write the output's number, or 'none'".to_owned())
+    text.parse().map(|n| Choice(Some(n))).map_err(|_| "write the output's number, or 'none'".to_owned())
 }
 
 /// A tensor's elements as telemetry reads them; `None` for types that it does not.
@@ -188,7 +192,7 @@ impl Watch {
             }
         }
         let last = manifest.outputs().len().saturating_sub(1) as u8;
-        let embedding = self.embedding.unwrap_or_else(|| {
+        let embedding = self.embedding.map(|c| c.0).unwrap_or_else(|| {
             let short = |p: dunlin::package::Port<'_>| readable(p.dtype) && (2..=MAX_EMBEDDING).contains(&p.elements());
             manifest.output(last.into()).filter(|p| short(*p)).map(|_| (Port::Output(last), 1))
         });
@@ -201,7 +205,7 @@ impl Watch {
                 return Err(Failure::new(Code::Usage, text));
             }
         }
-        let class_output = self.class_output.unwrap_or_else(|| {
+        let class_output = self.class_output.map(|c| c.0).unwrap_or_else(|| {
             let first = manifest.output(0).filter(|p| readable(p.dtype) && p.elements() <= MAX_CLASSES);
             first.filter(|p| labelled || p.labels().next().is_some()).map(|_| 0)
         });
@@ -376,15 +380,19 @@ mod tests {
         assert_eq!(feature("input:0:mean"), Ok(Some((Port::Input(0), Statistic::Mean))));
         assert_eq!(feature("output:2:17"), Ok(Some((Port::Output(2), Statistic::Element(17)))));
         assert_eq!(feature("none"), Ok(None));
-        assert_eq!(embedding("output:1"), Ok(Some((Port::Output(1), 1))));
-        assert_eq!(embedding("input:0:8"), Ok(Some((Port::Input(0), 8))));
+        assert_eq!(embedding("output:1"), Ok(Choice(Some((Port::Output(1), 1)))));
+        assert_eq!(embedding("input:0:8"), Ok(Choice(Some((Port::Input(0), 8)))));
         for wrong in ["", "input", "input:0", "in:0:mean", "input:x:mean", "input:0:middle"] {
             assert!(feature(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "output", "output:0:0", "output:a", "x:1:2"] {
             assert!(embedding(wrong).is_err(), "{wrong}");
         }
-        assert!(class_output("none") == Ok(None) && class_output("3") == Ok(Some(3)) && class_output("-1").is_err());
+        assert!(
+            class_output("none") == Ok(Choice(None))
+                && class_output("3") == Ok(Choice(Some(3)))
+                && class_output("-1").is_err()
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ const SCRIPT: &str = include_str!("../../reference/drift_peer.py");
 
 /// Values by column.
 #[derive(Default)]
-pub struct Raw {
+pub(crate) struct Raw {
     arrays: Vec<(String, Array)>,
 }
 
@@ -24,7 +24,7 @@ fn floats(values: impl Iterator<Item = f64>, shape: Vec<usize>) -> Array {
 
 impl Raw {
     /// Adds columns of values, which lie in arrays of this shape.
-    pub fn add(&mut self, scenario: &str, seen: &[&Seen], shape: &[usize]) {
+    pub(crate) fn add(&mut self, scenario: &str, seen: &[&Seen], shape: &[usize]) {
         let bytes = seen.iter().flat_map(|s| (s.class as i32).to_le_bytes()).collect();
         let class = Array { dtype: "<i4".into(), shape: shape.to_vec(), bytes };
         self.arrays.push((format!("{scenario}/class"), class));
@@ -38,30 +38,30 @@ impl Raw {
     }
 
     /// The npz file.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         npz::write(&self.arrays).expect("arrays that can be written")
     }
 }
 
 /// For a scenario and statistic, by column: for every run and window whether the peer calls it drift, and its score.
 #[derive(Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     rows: BTreeMap<(String, String), Vec<Row>>,
 }
 
 /// The peer on one column.
-pub struct Row {
+pub(crate) struct Row {
     /// The column.
-    pub column: String,
+    pub(crate) column: String,
     /// Scores by run and window.
-    pub scores: Vec<Vec<f64>>,
+    pub(crate) scores: Vec<Vec<f64>>,
     /// Whether that is drift.
-    pub drifted: Vec<Vec<bool>>,
+    pub(crate) drifted: Vec<Vec<bool>>,
 }
 
 impl Rows {
     /// Reads what the script printed.
-    pub fn read(text: &str) -> Result<Self, String> {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let mut rows = Self::default();
         for line in text.lines().filter(|l| !l.trim().is_empty()) {
             let row: Value = serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))?;
@@ -84,7 +84,7 @@ impl Rows {
     }
 
     /// Runs the script on raw values, if this Python and its library are there.
-    pub fn run(python: &str, raw: &Raw) -> Result<Self, String> {
+    pub(crate) fn run(python: &str, raw: &Raw) -> Result<Self, String> {
         let there = Command::new(python).args(["-c", "import evidently"]).stderr(Stdio::null()).status();
         if !there.is_ok_and(|s| s.success()) {
             return Err(format!("{python} is not there or has no evidently"));
@@ -104,12 +104,12 @@ impl Rows {
     }
 
     /// The rows of a scenario and statistic.
-    pub fn of(&self, scenario: &str, statistic: &str) -> &[Row] {
+    pub(crate) fn of(&self, scenario: &str, statistic: &str) -> &[Row] {
         self.rows.get(&(scenario.to_owned(), statistic.to_owned())).map_or(&[], Vec::as_slice)
     }
 
     /// For every run, the windows at which two consecutive windows of one column were called drift, counted from 1.
-    pub fn alarms(&self, scenario: &str, statistic: &str) -> Option<Vec<Vec<usize>>> {
+    pub(crate) fn alarms(&self, scenario: &str, statistic: &str) -> Option<Vec<Vec<usize>>> {
         let rows = self.of(scenario, statistic);
         let runs = rows.first()?.drifted.len();
         let alarms = |run: usize| {

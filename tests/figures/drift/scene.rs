@@ -7,7 +7,7 @@ use dunlin_telemetry::analysis::Random;
 
 /// What changes at the moment of the drift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Shift {
+pub(crate) enum Shift {
     /// Nothing.
     None,
     /// Noise on every value.
@@ -26,10 +26,10 @@ pub enum Shift {
 
 impl Shift {
     /// All but none.
-    pub const ALL: [Self; 6] = [Self::Noise, Self::Blur, Self::Gain, Self::Mix, Self::Unseen, Self::Stuck];
+    pub(crate) const ALL: [Self; 6] = [Self::Noise, Self::Blur, Self::Gain, Self::Mix, Self::Unseen, Self::Stuck];
 
     /// Lower-case name.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Noise => "noise",
@@ -42,7 +42,7 @@ impl Shift {
     }
 
     /// The pool of inputs that devices draw from under this shift.
-    pub const fn pool(self) -> Self {
+    pub(crate) const fn pool(self) -> Self {
         match self {
             Self::Mix | Self::Stuck => Self::None,
             other => other,
@@ -51,22 +51,22 @@ impl Shift {
 }
 
 /// A model's test data.
-pub struct Scene {
+pub(crate) struct Scene {
     /// The model.
-    pub artifact: &'static Artifact,
+    pub(crate) artifact: &'static Artifact,
     /// Items as the model takes them.
-    pub items: Vec<Vec<f32>>,
+    pub(crate) items: Vec<Vec<f32>>,
     /// Their labels.
-    pub labels: Vec<usize>,
+    pub(crate) labels: Vec<usize>,
     /// Rows and columns of an item.
-    pub shape: (usize, usize),
+    pub(crate) shape: (usize, usize),
     /// Whether items are images, from 0 to 1; else spectra around 0.
-    pub image: bool,
+    pub(crate) image: bool,
 }
 
 impl Scene {
     /// The test data of a model of this repository.
-    pub fn of(name: &str, version: &str) -> Self {
+    pub(crate) fn of(name: &str, version: &str) -> Self {
         let artifact = dunlin_models::find(name, Some(version)).expect("a model of this repository");
         let arrays = npz::read(artifact.test).expect("test data");
         let (x, y) = (&arrays["x"], &arrays["y"]);
@@ -81,7 +81,7 @@ impl Scene {
 
     /// Item `i` as a sensor sees it this time: moved by up to a pixel or frame, a little stronger or weaker, a little
     /// noise; then shifted. `None` for an item of a class that the model does not have.
-    pub fn view(&self, i: usize, shift: Shift, random: &mut Random) -> (Vec<f32>, Option<usize>) {
+    pub(crate) fn view(&self, i: usize, shift: Shift, random: &mut Random) -> (Vec<f32>, Option<usize>) {
         let (rows, columns) = self.shape;
         let mut label = Some(self.labels[i]);
         let mut item = self.items[i].clone();

@@ -17,32 +17,32 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 /// A client with connections that are kept.
-pub type Http = Client<HttpConnector, Full<Bytes>>;
+pub(crate) type Http = Client<HttpConnector, Full<Bytes>>;
 
 /// The server and where it is.
-pub struct Site {
-    pub server: Server,
-    pub http: Http,
-    pub address: String,
+pub(crate) struct Site {
+    pub(crate) server: Server,
+    pub(crate) http: Http,
+    pub(crate) address: String,
     _folder: tempfile::TempDir,
 }
 
 /// Prints one figure.
-pub fn figure(name: &str, value: f64, unit: &str, better: &str, target: Option<f64>) {
+pub(crate) fn figure(name: &str, value: f64, unit: &str, better: &str, target: Option<f64>) {
     let line = json!({ "figure": name, "value": value, "unit": unit, "better": better, "target": target,
         "peer": null, "ratio": null });
     println!("{line}");
 }
 
 /// The value of an argument.
-pub fn argument(name: &str) -> Option<String> {
+pub(crate) fn argument(name: &str) -> Option<String> {
     let mut all = std::env::args().skip_while(|a| a != name);
     all.next().and(all.next())
 }
 
 impl Site {
     /// On SQLite in a temporary folder, or on the PostgreSQL whose address `--database` gives.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = Config::in_folder(folder.path());
         config.database = argument("--database").unwrap_or(config.database);
@@ -54,7 +54,7 @@ impl Site {
     }
 
     /// A tenant whose devices may send as many requests a second as given.
-    pub async fn tenant(&self, id: &str, device_rate: u32) {
+    pub(crate) async fn tenant(&self, id: &str, device_rate: u32) {
         let secret = self.server.token("system", id, Role::Admin).await.expect("a token");
         let body = json!({ "settings": { "device_rate": device_rate, "max_devices": 10_000_000 } }).to_string();
         let request = Request::put(format!("http://{}/v1/tenants/{id}", self.address))
@@ -66,7 +66,7 @@ impl Site {
     }
 
     /// Devices, as if they had enrolled: in one transaction, because enrolment is not what is measured.
-    pub async fn devices(&self, tenant: &str, database: &str, count: u32) -> Vec<Device> {
+    pub(crate) async fn devices(&self, tenant: &str, database: &str, count: u32) -> Vec<Device> {
         sqlx::any::install_default_drivers();
         let pool = sqlx::AnyPool::connect(database).await.expect("connects");
         let mut tx = pool.begin().await.expect("begins");
@@ -91,13 +91,13 @@ impl Site {
     }
 
     /// Where its tables are.
-    pub fn database(&self) -> String {
+    pub(crate) fn database(&self) -> String {
         let file = self._folder.path().join("fleet.db");
         argument("--database").unwrap_or_else(|| format!("sqlite://{}", file.display()))
     }
 
     /// Sends a poll; the status, and the seconds that Retry-After gives.
-    pub async fn send(&self, signed: &Signed) -> Result<(u16, Option<u64>), String> {
+    pub(crate) async fn send(&self, signed: &Signed) -> Result<(u16, Option<u64>), String> {
         let request = Request::post(format!("http://{}/d/v1/poll", self.address))
             .header(wire::DEVICE, &signed.id)
             .header(wire::NONCE, &signed.nonce)
@@ -113,14 +113,14 @@ impl Site {
 }
 
 /// A device.
-pub struct Device {
+pub(crate) struct Device {
     key: SecretKey,
     id: [u8; 16],
     number: u32,
 }
 
 /// A poll that is ready to go.
-pub struct Signed {
+pub(crate) struct Signed {
     id: String,
     nonce: String,
     signature: String,
@@ -137,7 +137,7 @@ impl Device {
     }
 
     /// A poll with one full report, signed as of now.
-    pub fn poll(&self, seq: u32) -> Signed {
+    pub(crate) fn poll(&self, seq: u32) -> Signed {
         let mut recorder = Recorder::<10, 0>::new(1, 0x0101);
         recorder.count(Counter::Inferences, 1000 + self.number % 100);
         recorder.count(Counter::DeadlineMisses, self.number % 7);
@@ -164,30 +164,31 @@ impl Device {
 }
 
 /// Polls of all devices, signed on all processors.
-pub fn sign_all(devices: &[Device], seq: u32) -> Vec<Signed> {
+pub(crate) fn sign_all(devices: &[Device], seq: u32) -> Vec<Signed> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = devices.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            devices.chunks(part).map(|c| scope.spawn(move || c.iter().map(|d| d.poll(seq)).collect::<Vec<_>>())).collect();
+        let parts: Vec<_> = devices
+            .chunks(part)
+            .map(|c| scope.spawn(move || c.iter().map(|d| d.poll(seq)).collect::<Vec<_>>()))
+            .collect();
         parts.into_iter().flat_map(|p| p.join().expect("signed")).collect()
     })
 }
 
 /// The value below which a part of sorted durations lies, in milliseconds.
-pub fn quantile(sorted: &[Duration], part: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[Duration], part: f64) -> f64 {
     let at = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
     sorted.get(at).map_or(0.0, |d| d.as_secs_f64() * 1e3)
 }
 
 /// What the server says of itself, for the record.
-pub fn engine(site: &Site) -> &'static str {
+pub(crate) fn engine(site: &Site) -> &'static str {
     if site.database().starts_with("sqlite") { "sqlite" } else { "postgres" }
 }
 
 /// A number for the names of tenants, so that a database can be used again.
-pub fn fresh() -> String {
+pub(crate) fn fresh() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
     format!("t{now}")
 }
-

@@ -17,6 +17,8 @@ pub struct Baseline {
     pub distance: Vec<u64>,
     /// Values that are watched on their own, by name.
     pub features: Vec<Feature>,
+    /// Inferences that it was made of; 0 without a reference.
+    pub n: u64,
     /// Points that the whitening was made from; 0 without one.
     pub points: u64,
     /// Axes of whitened points that are in use; sums beyond them are not looked at.
@@ -49,6 +51,8 @@ pub struct Tally {
     pub points: u64,
     /// Sum of the whitened points.
     pub sum: Vec<f64>,
+    /// Inputs that are not what inputs should be, no numbers, saturated or stuck, and the others.
+    pub inputs: [u64; 2],
 }
 
 impl Tally {
@@ -68,6 +72,7 @@ impl Tally {
             self.sum.resize(other.sum.len(), 0.0);
         }
         self.sum.iter_mut().zip(&other.sum).for_each(|(a, b)| *a += b);
+        self.inputs.iter_mut().zip(other.inputs).for_each(|(a, b)| *a = a.saturating_add(b));
     }
 }
 
@@ -88,6 +93,13 @@ impl Fleet {
     /// Adds a device's counts to what is known of it.
     pub fn add(&mut self, device: u64, tally: &Tally) {
         self.devices.entry(device).or_default().merge(tally);
+    }
+
+    /// Adds the devices of another window.
+    pub fn merge(&mut self, other: &Self) {
+        for (device, tally) in &other.devices {
+            self.add(*device, tally);
+        }
     }
 
     /// Devices heard of.
@@ -116,7 +128,7 @@ impl Fleet {
 
     /// All verdicts that the baseline allows, in a fixed order: class, confidence, distance, watched values by PSI and,
     /// where bins have an order, by Jensen-Shannon, Kolmogorov-Smirnov and Wasserstein; the mean of embeddings; the
-    /// accuracy without labels.
+    /// accuracy without labels; and how many inputs are bad, where the reference's are taken to be good.
     #[must_use]
     pub fn verdicts(&self, baseline: &Baseline, criteria: &Criteria) -> Vec<Verdict> {
         let mut all = Vec::new();
@@ -164,6 +176,9 @@ impl Fleet {
         if let Some(bins) = labelled.filter(|bins| !bins.is_empty()) {
             all.push(Verdict::of_accuracy("accuracy", &confidence, &Calibration::new(bins), criteria));
         }
+        if baseline.n > 0 {
+            all.push(Verdict::of_rate("bad inputs", &self.by_device(2, |t| &t.inputs), [0, baseline.n], criteria));
+        }
         all
     }
 }
@@ -182,6 +197,7 @@ mod tests {
                 Feature { name: "mean".into(), edges: vec![0.0, 1.0, 2.0, 3.0], counts: vec![300, 400, 300] },
                 Feature { name: "open".into(), edges: Vec::new(), counts: vec![500, 500] },
             ],
+            n: 1000,
             points: 1000,
             axes: 2,
         }
@@ -196,6 +212,7 @@ mod tests {
             features: vec![vec![noisy(30.0), noisy(40.0), noisy(30.0)], vec![50, 50]],
             points: 100,
             sum: vec![random.normal(), random.normal()],
+            inputs: [0, 100],
         }
     }
 
@@ -212,7 +229,7 @@ mod tests {
         };
         let steady = level(0.1, &mut random);
         let names: Vec<String> = steady.iter().map(|v| format!("{} {}", v.subject, v.statistic.name())).collect();
-        assert_eq!(names.len(), 2 + 3 + 3 + 4 + 3 + 1 + 1, "{names:?}");
+        assert_eq!(names.len(), 2 + 3 + 3 + 4 + 3 + 1 + 1 + 1, "{names:?}");
         assert!(steady.iter().all(|v| v.level == Level::Steady), "{steady:?}");
         let unsure = level(0.6, &mut random);
         for verdict in unsure {
@@ -234,7 +251,7 @@ mod tests {
         assert_eq!((a.clone(), a.devices()), (b, 1));
         assert_eq!(a.total(), both);
         let none = Fleet::default().verdicts(&baseline(), &Criteria::default());
-        assert!(none.len() == 17 && none.iter().all(|v| v.level == Level::NotEnoughData));
+        assert!(none.len() == 18 && none.iter().all(|v| v.level == Level::NotEnoughData));
         assert!(a.verdicts(&Baseline::default(), &Criteria::default()).is_empty());
     }
 }

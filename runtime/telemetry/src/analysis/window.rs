@@ -4,7 +4,7 @@ use super::fleet::{Baseline, Feature, Tally};
 use crate::BINS;
 use crate::aggregate::Aggregate;
 use crate::reference::{Port, Reference, Statistic};
-use crate::window::{AXIS_ONE, Window};
+use crate::window::{AXIS_ONE, Counter, Window};
 
 /// What a watched value is called: `input 0 mean`, `output 1 [17]`.
 #[must_use]
@@ -37,6 +37,7 @@ impl From<&Reference<'_>> for Baseline {
             confidence: reference.confidence().map(|(n, right)| (n.into(), right.map(u64::from))).collect(),
             distance: embedding.iter().flat_map(|e| e.distances()).map(u64::from).collect(),
             features: features.collect(),
+            n: reference.n(),
             points: embedding.map_or(0, |e| e.distances().map(u64::from).sum()),
             axes: embedding.map_or(0, |e| e.axes()),
         }
@@ -46,6 +47,8 @@ impl From<&Reference<'_>> for Baseline {
 impl From<&Aggregate> for Tally {
     /// The counts of a device's windows.
     fn from(windows: &Aggregate) -> Self {
+        let bad = [Counter::NotANumber, Counter::Saturated, Counter::Stuck].map(|c| windows.counter(c));
+        let bad = bad.iter().fold(0u64, |sum, n| sum.saturating_add(*n)).min(windows.counter(Counter::Inferences));
         Self {
             class: windows.classes().to_vec(),
             confidence: windows.confidence().to_vec(),
@@ -53,6 +56,7 @@ impl From<&Aggregate> for Tally {
             features: windows.features().iter().map(|f| f.to_vec()).collect(),
             points: windows.embeddings(),
             sum: windows.axes().iter().map(|&sum| sum as f64 / f64::from(AXIS_ONE)).collect(),
+            inputs: [bad, windows.counter(Counter::Inferences) - bad],
         }
     }
 }

@@ -150,7 +150,8 @@ fn devices_count_the_reference_as_it_was_counted() {
     }
     assert_eq!(window.counters().get(crate::Counter::Alarms), 0);
     let change = reference.change();
-    assert!((change.mean - 6.0).abs() < 1.0 && change.threshold > change.drift && change.drift > 0.0, "{change:?}");
+    // Two of the six axes hold nearly all variance; shrinkage keeps the others short.
+    assert!((2.0..7.0).contains(&change.mean) && change.threshold > change.drift && change.drift > 0.0, "{change:?}");
     let missing = Spec { features: vec![(Port::Output(1), Statistic::Mean)], ..spec.clone() };
     let pool = Spec { embedding: Some((Port::Input(0), 5)), ..spec };
     let mut calibrator = Calibrator::new(Options::default());

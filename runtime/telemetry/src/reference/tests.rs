@@ -116,3 +116,14 @@ proptest! {
         }
     }
 }
+
+/// The seed of the fuzz target is a reference.
+#[test]
+fn the_fuzzers_seed_is_a_reference() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/seeds/reference/all.bin");
+    let bytes = draft().write().expect("it is sound");
+    if std::env::var_os("DUNLIN_WRITE_GOLDEN").is_some() {
+        std::fs::write(path, &bytes).expect("the seed can be written");
+    }
+    assert!(std::fs::read(path).expect("a seed") == bytes, "the reference's layout has changed: raise its version");
+}

@@ -9,14 +9,15 @@ const LIMIT: u8 = 250;
 const LEAST: u32 = 16;
 
 /// Probabilities of bits that are 1, of 65,536 and less a half, with the number of bits each has seen. A new one is all
-/// zeros, so that a decoder in static memory takes no flash.
+/// zeros, so that a decoder in static memory takes no flash. One table holds those of all models, so that its code is
+/// there once.
 #[derive(Clone, Debug)]
-pub(super) struct Bits<const N: usize> {
+pub(super) struct Contexts<const N: usize> {
     p: [i16; N],
     n: [u8; N],
 }
 
-impl<const N: usize> Bits<N> {
+impl<const N: usize> Contexts<N> {
     pub(super) const fn new() -> Self {
         Self { p: [0; N], n: [0; N] }
     }
@@ -31,6 +32,7 @@ impl<const N: usize> Bits<N> {
         self.p.get(i).map_or(1 << 15, |p| (i32::from(*p) + (1 << 15)).cast_unsigned())
     }
 
+    #[inline(never)]
     fn learn(&mut self, i: usize, bit: bool) {
         let (Some(p), Some(n)) = (self.p.get_mut(i), self.n.get_mut(i)) else { return };
         let goal = if bit { 32_767 } else { -32_768 };
@@ -41,6 +43,7 @@ impl<const N: usize> Bits<N> {
     }
 
     /// A bit by one probability.
+    #[inline(never)]
     pub(super) fn code(&mut self, coder: &mut impl Coder, i: usize, bit: bool) -> bool {
         let bit = coder.code(self.get(i), bit);
         self.learn(i, bit);
@@ -48,6 +51,7 @@ impl<const N: usize> Bits<N> {
     }
 
     /// A bit by the mean of two.
+    #[inline(never)]
     pub(super) fn code_two(&mut self, coder: &mut impl Coder, i: usize, j: usize, bit: bool) -> bool {
         let bit = coder.code((self.get(i) + self.get(j)) / 2, bit);
         self.learn(i, bit);
@@ -68,8 +72,14 @@ fn split(low: u32, high: u32, p: u32) -> u32 {
     low + ((u64::from(range) * u64::from(p)) >> 16) as u32
 }
 
-/// Bytes that one bit takes out of the stream, at most.
-pub(super) const BYTES_PER_BIT: usize = 4;
+/// Bytes that bits take out of the stream, at most: so many by probabilities that are learnt, and so many plain ones.
+///
+/// The bounds are `n` numbers apart, at least 1 and at most 2^32. A byte that leaves makes them 256 times as many; a bit
+/// leaves at least one in 4,097 of them, since no probability comes nearer to 0 than 16 of 65,536, and a plain one at
+/// least one in 3. So the bytes' bits are no more than 13 and 2 for each, and 32.
+pub(super) const fn most_bytes(learnt: usize, plain: usize) -> usize {
+    (13 * learnt + 2 * plain + 32).div_ceil(8)
+}
 
 /// Takes bits out of bytes that are at hand.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +121,7 @@ impl Decoder<'_> {
 }
 
 impl Coder for Decoder<'_> {
+    #[inline(never)]
     fn code(&mut self, p: u32, _: bool) -> bool {
         let Bounds { low, high, code } = *self.bounds;
         let middle = split(low, high, p);
@@ -188,5 +199,38 @@ impl Coder for Encoder {
             self.high = self.high << 8 | 255;
         }
         bit
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// Unlikely bits one after the other, from bounds that are as near as a stream can make them.
+        #[test]
+        fn no_bits_take_more_bytes_than_is_said(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0u8), Just(255u8)], 400),
+            bits in proptest::collection::vec((0u32..4, any::<u32>()), 1..100),
+        ) {
+            let mut bounds = Bounds::none();
+            let mut decoder = Decoder { bounds: &mut bounds, bytes: &bytes, taken: 0 };
+            decoder.begin();
+            let start = decoder.taken;
+            let (mut learnt, mut plain) = (0, 0);
+            for (kind, p) in bits {
+                let Bounds { low, high, code } = *decoder.bounds;
+                // The probability that leaves the fewest numbers, as far as it can be chosen.
+                let unlikely = if code <= split(low, high, 0) { 0 } else { 65_536 };
+                let p = [1 << 15, unlikely, p % 65_537, 0][kind as usize];
+                *if kind == 0 { &mut plain } else { &mut learnt } += 1;
+                decoder.code(p, false);
+            }
+            prop_assert!(decoder.taken - start <= most_bytes(learnt, plain));
+        }
     }
 }

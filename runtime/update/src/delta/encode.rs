@@ -233,7 +233,7 @@ impl State {
                     }
                     known = scaled(known, factor);
                 }
-                self.models.byte(&mut self.coder, operation, at as u32, known, value);
+                self.models.byte(&mut self.coder, operation, known, value);
             }
         }
         self.expected = if operation.reads_base() { from + len } else { self.expected.saturating_add(len) };

@@ -1,6 +1,6 @@
 //! Public keys and how signatures are verified.
 
-use sha2::{Digest, Sha256};
+use crate::hash::Hash;
 
 /// An Ed25519 public key.
 pub type PublicKey = [u8; 32];
@@ -10,7 +10,7 @@ pub type KeyId = [u8; 8];
 /// What names a key in a document.
 #[must_use]
 pub fn key_id(key: &PublicKey) -> KeyId {
-    let hash = Sha256::digest(key);
+    let hash = Hash::of(&[key]);
     let mut id = [0; 8];
     id.iter_mut().zip(hash.iter()).for_each(|(to, from)| *to = *from);
     id
@@ -22,17 +22,13 @@ pub trait Verifier {
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &[u8; 64]) -> bool;
 }
 
-/// Ed25519 in software.
+/// Ed25519 in software, as strict as signatures can be judged: `S` below the order, points in their canonical encoding
+/// and not of small order, no cofactor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ed25519;
 
 impl Verifier for Ed25519 {
     fn verify(&self, key: &PublicKey, message: &[&[u8]], signature: &[u8; 64]) -> bool {
-        let key = ed25519_compact::PublicKey::new(*key);
-        let Ok(mut state) = key.verify_incremental(&ed25519_compact::Signature::new(*signature)) else { return false };
-        for part in message {
-            state.absorb(part);
-        }
-        state.verify().is_ok()
+        super::ed25519::verify(key, message, signature)
     }
 }

@@ -4,7 +4,7 @@ use super::{UpdateError, Updater};
 use crate::delta::{Checkpoint, Header};
 use crate::journal::{Journal, Mark};
 use crate::phase::{Event, Phase, Rejection};
-use crate::record::{Candidate, Stage, State, prefix};
+use crate::record::{Candidate, Stage};
 use crate::slot::{Growing, Running, Writer};
 use crate::storage::{Area, Storage};
 use crate::trust::Verifier;
@@ -58,127 +58,123 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     ///
     /// # Errors
     /// When nothing is being fetched, what is in the slot is not what was signed, or the storage fails.
+    #[inline(never)]
     pub fn resume(&mut self) -> Result<Progress, UpdateError> {
         if self.phase == Phase::Staged {
             return Ok(Progress::Staged);
         }
-        let candidate = self.fetching()?;
+        self.fetching()?;
         if self.download.is_none() {
-            let download = match self.reopen(&candidate) {
-                Err(UpdateError::Rejected(reason)) => return Err(self.refuse(&candidate, reason)),
+            match self.reopen() {
+                Err(UpdateError::Rejected(reason)) => return Err(self.refuse(reason)),
                 other => other?,
-            };
+            }
             self.step(Event::Receive)?;
-            self.download = Some(download);
         }
-        self.progress(&candidate)
+        self.progress()
     }
 
     /// Takes the bytes of the stream from `offset` on. Those that it has already are skipped.
     ///
     /// # Errors
     /// As [`resume`](Self::resume); and when the bytes leave a gap or are too many.
+    #[inline(never)]
     pub fn receive(&mut self, offset: u32, bytes: &[u8]) -> Result<Progress, UpdateError> {
         if let Progress::Staged = self.resume()? {
             return Ok(Progress::Staged);
         }
-        let candidate = self.fetching()?;
+        let len = self.fetching()?.transfer.len;
         let expected = self.download.as_ref().map_or(0, Download::next);
         let known = expected.checked_sub(offset).ok_or(UpdateError::Gap { expected })?;
         let end = u32::try_from(bytes.len()).ok().and_then(|n| n.checked_add(offset));
-        if end.is_none_or(|end| end > candidate.transfer.len) {
+        if end.is_none_or(|end| end > len) {
             return Err(UpdateError::Excess);
         }
         let news = bytes.get(known as usize..).unwrap_or(&[]);
         for piece in news.chunks(PIECE) {
-            if let Err(error) = self.piece(&candidate, piece) {
+            if let Err(error) = self.piece(piece).and_then(|()| self.note()) {
                 // What is in memory no longer tells what is stored; the journal does.
                 self.download = None;
                 let UpdateError::Rejected(reason) = error else { return Err(error) };
-                return Err(self.refuse(&candidate, reason));
+                return Err(self.refuse(reason));
             }
         }
-        self.progress(&candidate)
+        self.progress()
     }
 
-    fn fetching(&self) -> Result<Candidate, UpdateError> {
+    fn fetching(&self) -> Result<&Candidate, UpdateError> {
         let fetching = matches!(self.phase, Phase::Offered | Phase::Fetching);
-        self.state.candidate.filter(|_| fetching).ok_or(UpdateError::Phase(self.phase))
+        self.state.candidate.as_ref().filter(|_| fetching).ok_or(UpdateError::Phase(self.phase))
     }
 
     /// The download as the journal tells it.
-    fn reopen(&mut self, candidate: &Candidate) -> Result<Download, UpdateError> {
-        let header = self.header(candidate)?;
+    #[inline(never)]
+    fn reopen(&mut self) -> Result<(), UpdateError> {
+        let Some(candidate) = &self.state.candidate else { return Err(UpdateError::Phase(self.phase)) };
+        let package = &candidate.package;
         let storage = self.storage.get_mut();
-        let (journal, mark) = Journal::resume(storage, candidate)?;
-        let geometry = storage.geometry(Area::Slot(candidate.package.slot));
-        let durable = mark.and_then(|m| m.sectors.checked_mul(geometry.sector)).unwrap_or(0);
+        let (mut journal, mark) = Journal::resume(storage, candidate)?;
+        let geometry = storage.geometry(Area::Slot(package.slot));
+        let mut durable = mark.and_then(|m| m.sectors.checked_mul(geometry.sector)).unwrap_or(0);
         let mark = mark.filter(|m| durable <= geometry.len && m.checkpoint.output_offset <= durable);
-        let Some(mark) = mark else {
-            let journal = Journal::start(storage, candidate)?;
-            let writer = Writer::new(candidate.package.slot, geometry, 0, 0, candidate.package.len);
-            let safe = Checkpoint { patch_offset: 0, output_offset: 0 };
-            self.decoder.restart(None);
-            let resume = header.map(|_| Resume { safe, held: None });
-            return Ok(Download { writer, journal, noted: 0, next: 0, resume });
-        };
-        let safe = mark.checkpoint;
-        let durable = durable.min(candidate.package.len);
-        let start = match &header {
-            None => durable,
-            // Before the first block there is only the header, which has to come again.
-            Some(_) if safe.patch_offset == 0 => {
-                self.decoder.restart(None);
-                0
+        let (mut noted, mut safe) = (0, Checkpoint { patch_offset: 0, output_offset: 0 });
+        match mark {
+            Some(mark) => (noted, safe) = (mark.sectors, mark.checkpoint),
+            None => {
+                journal.clear(storage)?;
+                durable = 0;
             }
-            Some(header) => {
-                self.decoder.restart(Some((header, safe)));
-                safe.output_offset
-            }
-        };
-        let next = if header.is_some() { safe.patch_offset } else { start };
-        let writer = Writer::new(candidate.package.slot, geometry, start, durable, candidate.package.len);
-        let resume = header.map(|_| Resume { safe, held: None });
-        Ok(Download { writer, journal, noted: mark.sectors, next, resume })
-    }
-
-    /// What a difference has to begin with.
-    fn header(&self, candidate: &Candidate) -> Result<Option<Header>, UpdateError> {
-        if !candidate.transfer.delta {
-            return Ok(None);
         }
-        let base = self.state.confirmed.ok_or(UpdateError::Rejected(Rejection::Base))?;
-        Ok(Some(Header {
-            base: base.digest,
-            target: candidate.package.digest,
-            target_len: candidate.package.len,
-            base_len: base.len,
-        }))
+        durable = durable.min(package.len);
+        let (mut start, mut next) = (durable, durable);
+        if candidate.transfer.delta {
+            let Some(base) = &self.state.confirmed else { return Err(UpdateError::Rejected(Rejection::Base)) };
+            (start, next) = (safe.output_offset, safe.patch_offset);
+            if next == 0 {
+                // Before the first block there is only the header, which has to come again.
+                self.decoder.restart(None);
+                start = 0;
+            } else {
+                let header =
+                    Header { base: base.digest, target: package.digest, base_len: base.len, target_len: package.len };
+                self.decoder.restart(Some((&header, safe)));
+            }
+        }
+        let writer = Writer::new(package.slot, geometry, start, durable, package.len);
+        let resume = candidate.transfer.delta.then_some(Resume { safe, held: None });
+        self.download = Some(Download { writer, journal, noted, next, resume });
+        Ok(())
     }
 
-    fn piece(&mut self, candidate: &Candidate, bytes: &[u8]) -> Result<(), UpdateError> {
-        let expected = self.header(candidate)?;
-        let base = self.state.confirmed.map_or(0, |c| c.slot);
+    #[inline(never)]
+    fn piece(&mut self, bytes: &[u8]) -> Result<(), UpdateError> {
         let download = self.download.as_mut().ok_or(UpdateError::Phase(self.phase))?;
-        match expected {
-            None => download.writer.write(self.storage.get_mut(), bytes)?,
-            Some(expected) => {
-                let mut base = Running { storage: &self.storage, slot: base };
-                let mut sink = Growing { storage: &self.storage, writer: &mut download.writer };
-                self.decoder.push(bytes, &mut base, &mut sink).map_err(|error| match error {
-                    crate::delta::DeltaError::Storage => UpdateError::Storage,
-                    _ => UpdateError::Rejected(Rejection::Delta),
-                })?;
-                if self.decoder.header().is_some_and(|header| *header != expected) {
-                    return Err(UpdateError::Rejected(Rejection::Base));
-                }
+        if download.resume.is_none() {
+            download.writer.write(self.storage.get_mut(), bytes)?;
+        } else {
+            let (Some(from), Some(candidate)) = (&self.state.confirmed, &self.state.candidate) else {
+                return Err(UpdateError::Rejected(Rejection::Base));
+            };
+            let mut base = Running { storage: &self.storage, slot: from.slot };
+            let mut sink = Growing { storage: &self.storage, writer: &mut download.writer };
+            self.decoder.push(bytes, &mut base, &mut sink).map_err(|error| match error {
+                crate::delta::DeltaError::Storage => UpdateError::Storage,
+                _ => UpdateError::Rejected(Rejection::Delta),
+            })?;
+            let to = &candidate.package;
+            let fits = |h: &Header| {
+                (h.base_len, h.target_len) == (from.len, to.len) && h.base == from.digest && h.target == to.digest
+            };
+            if !self.decoder.header().is_none_or(fits) {
+                return Err(UpdateError::Rejected(Rejection::Base));
             }
         }
         download.next = download.next.saturating_add(bytes.len() as u32);
-        self.note()
+        Ok(())
     }
 
     /// Writes a mark when a sector became whole.
+    #[inline(never)]
     fn note(&mut self) -> Result<(), UpdateError> {
         let Some(download) = self.download.as_mut() else { return Ok(()) };
         let sectors = download.writer.sectors();
@@ -204,43 +200,37 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         Ok(())
     }
 
-    fn progress(&mut self, candidate: &Candidate) -> Result<Progress, UpdateError> {
-        let Some(download) = self.download.as_mut() else { return Err(UpdateError::Phase(self.phase)) };
-        let more = Progress::More { next: download.next, len: candidate.transfer.len };
+    #[inline(never)]
+    fn progress(&mut self) -> Result<Progress, UpdateError> {
+        let (Some(download), Some(candidate)) = (self.download.as_mut(), &self.state.candidate) else {
+            return Err(UpdateError::Phase(self.phase));
+        };
+        let (next, len) = (download.next, candidate.transfer.len);
         let whole = download.writer.at() >= candidate.package.len;
         let ended = download.resume.is_none() || self.decoder.is_complete();
         if !whole || !ended {
             // A stream that has ended without giving the package gives it never.
-            if download.next >= candidate.transfer.len {
-                return Err(self.refuse(candidate, Rejection::Delta));
+            if next >= len {
+                return Err(self.refuse(Rejection::Delta));
             }
-            return Ok(more);
+            return Ok(Progress::More { next, len });
         }
-        download.writer.finish(self.storage.get_mut())?;
+        // Whatever fails from here on, the last unit must not be written twice: the journal tells how to go on.
+        let finished = download.writer.finish(self.storage.get_mut());
+        self.download = None;
+        finished?;
         if !self.is_whole(&candidate.package)? {
-            return Err(self.refuse(candidate, Rejection::Hash));
+            return Err(self.refuse(Rejection::Hash));
         }
         self.step(Event::Verify)?;
         self.step(Event::Stage)?;
-        self.download = None;
-        let staged = Candidate { stage: Stage::Staged, ..*candidate };
-        let stored = self.save(State { candidate: Some(staged), ..self.state });
-        stored.inspect_err(|_| self.phase = Phase::Fetching)?;
+        self.enter(Stage::Staged).inspect_err(|_| self.phase = Phase::Fetching)?;
         Ok(Progress::Staged)
     }
 
-    /// Gives the candidate up; a difference that failed has to come whole the next time.
-    fn refuse(&mut self, candidate: &Candidate, reason: Rejection) -> UpdateError {
-        let before = self.state;
-        if candidate.transfer.delta {
-            self.state.whole = Some(prefix(&candidate.package.digest));
-        }
-        match self.reject(reason) {
-            Ok(()) => UpdateError::Rejected(reason),
-            Err(error) => {
-                self.state = before;
-                error
-            }
-        }
+    /// Gives the candidate up.
+    #[inline(never)]
+    fn refuse(&mut self, reason: Rejection) -> UpdateError {
+        self.reject(reason).map_or_else(|error| error, |()| UpdateError::Rejected(reason))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{UpdateError, Updater};
 use crate::phase::{Event, Phase, Rejection};
-use crate::record::{Candidate, Installed, PREFIX, Stage, State, Transfer, prefix};
+use crate::record::{Candidate, Installed, PREFIX, Stage, Transfer, prefix};
 use crate::storage::Storage;
-use crate::trust::{self, Release, Role, Rollout, TrustError, Verifier};
+use crate::trust::{self, Release, Role, Rollout, RootKeys, TrustError, Verifier};
 
 /// How the bytes of an offered package would come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,67 +39,83 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     ///
     /// # Errors
     /// Why it was not taken. New roots, and a newer rollout's sequence, time and lifted tombstones are kept even then.
+    #[inline(never)]
     pub fn offer(&mut self, offer: &Offer<'_>, now: Option<u64>) -> Result<(), UpdateError> {
         self.rotate(offer.roots)?;
-        let rollout = trust::rollout(&self.state.root, offer.rollout, &self.verifier)?;
+        let believed = trust::rollout(&self.state.root, offer.rollout, &self.verifier);
+        let rollout = believed.as_ref().map_err(|error| *error)?;
         let time = self.state.time.max(rollout.time).max(now.unwrap_or(0));
-        if self.state.root.expires < time {
+        if self.state.root.expires <= time {
             return Err(TrustError::Expired { role: Role::Root }.into());
         }
-        if rollout.expires < time {
+        if rollout.expires <= time {
             return Err(TrustError::Expired { role: Role::Rollout }.into());
         }
-        if rollout.name != self.device.name {
+        if rollout.name != self.profile.name {
             return Err(UpdateError::Rejected(Rejection::Name));
         }
         if rollout.sequence < self.state.rollout {
             return Err(TrustError::Replayed { newest: self.state.rollout, found: rollout.sequence }.into());
         }
-        self.heed(&rollout)?;
-        let release = trust::release(&self.state.root, offer.release, &self.verifier)?;
-        if release.expires != 0 && release.expires < time {
+        self.heed(rollout)?;
+        self.consider(offer, rollout, time)
+    }
+
+    /// The part of [`offer`](Self::offer) about the release.
+    #[inline(never)]
+    fn consider(&mut self, offer: &Offer<'_>, rollout: &Rollout<'_>, time: u64) -> Result<(), UpdateError> {
+        let believed = trust::release(&self.state.root, offer.release, &self.verifier);
+        let release = believed.as_ref().map_err(|error| *error)?;
+        if release.expires != 0 && release.expires <= time {
             return Err(TrustError::Expired { role: Role::Targets }.into());
         }
         if release.digest != rollout.digest || release.name != rollout.name {
             return Err(TrustError::Mixed.into());
         }
-        if rollout.bucket(self.device.identity) >= rollout.share {
+        if rollout.bucket(self.profile.identity) >= rollout.share {
             return Err(UpdateError::Rejected(Rejection::Cohort));
         }
-        self.suits(&release).map_err(UpdateError::Rejected)?;
-        self.accept(&release, offer.transfer)
+        self.suits(release).map_err(UpdateError::Rejected)?;
+        self.accept(release, offer.transfer)
     }
 
-    /// Follows new roots. A role whose keys changed starts anew: what a stolen key pushed far ahead is forgotten.
+    /// Follows new roots, each of which counts once it is stored.
+    #[inline(never)]
     fn rotate(&mut self, roots: &[&[u8]]) -> Result<(), UpdateError> {
-        let mut state = self.state;
         for bytes in roots {
-            let next = trust::follow(&state.root, bytes, &self.verifier)?;
-            if !next.same_role(&state.root, Role::Rollout) {
-                (state.rollout, state.time) = (0, 0);
-            }
-            state.root = next;
+            let mut root = RootKeys::NONE;
+            trust::follow_into(&self.state.root, bytes, &self.verifier, &mut root)?;
+            let times = (self.state.rollout, self.state.time);
+            self.state.forget(&root);
+            core::mem::swap(&mut self.state.root, &mut root);
+            self.store().inspect_err(|_| {
+                (self.state.root, (self.state.rollout, self.state.time)) = (root, times);
+            })?;
         }
-        if state == self.state { Ok(()) } else { self.save(state) }
+        Ok(())
     }
 
     /// Keeps what a newer rollout document says beside the package.
+    #[inline(never)]
     fn heed(&mut self, rollout: &Rollout<'_>) -> Result<(), UpdateError> {
         if rollout.sequence == self.state.rollout {
             return Ok(());
         }
-        let mut state = self.state;
-        state.rollout = rollout.sequence;
-        state.time = state.time.max(rollout.time);
+        let tombstones = self.state.tombstones;
+        let times = (self.state.rollout, self.state.time);
+        self.state.rollout = rollout.sequence;
+        self.state.time = self.state.time.max(rollout.time);
         for lifted in rollout.lifted.chunks_exact(PREFIX).filter_map(|l| l.first_chunk()) {
-            state.lift(lifted);
+            self.state.lift(lifted);
         }
-        self.save(state)
+        self.store().inspect_err(|_| {
+            (self.state.tombstones, (self.state.rollout, self.state.time)) = (tombstones, times);
+        })
     }
 
     /// Whether a package could run here, before a byte of it is fetched.
     fn suits(&self, release: &Release<'_>) -> Result<(), Rejection> {
-        let device = &self.device;
+        let device = &self.profile;
         let slot = self.free_slot();
         let checks = [
             (release.target == "any" || release.target == device.target, Rejection::Target),
@@ -122,9 +138,10 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         free().find(|&s| !taken(self.state.previous, s)).or_else(|| free().next())
     }
 
+    #[inline(never)]
     fn accept(&mut self, release: &Release<'_>, offered: TransferOffer) -> Result<(), UpdateError> {
         let transfer = Transfer { id: offered.id, len: offered.len, delta: offered.delta };
-        if let Some(candidate) = self.state.candidate {
+        if let Some(candidate) = &self.state.candidate {
             let same = candidate.package.digest == release.digest;
             match candidate.stage {
                 Stage::Trial { .. } => return Err(UpdateError::Phase(Phase::Trial)),
@@ -144,6 +161,8 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             self.reject(Rejection::Replaced)?;
         }
         let slot = self.free_slot().ok_or(UpdateError::Rejected(Rejection::TooLarge))?;
+        let before = self.before();
+        self.step(Event::Accept)?;
         let package = Installed {
             slot,
             len: release.len,
@@ -153,11 +172,9 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             number: release.number,
         };
         let attempt = self.records.sequence;
-        let candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Fetching });
-        let previous = self.state.previous.filter(|p| p.slot != slot);
-        let whole = self.state.whole.filter(|w| *w == prefix(&release.digest));
-        self.step(Event::Accept)?;
-        let stored = self.save(State { candidate, previous, whole, ..self.state });
-        stored.inspect_err(|_| self.phase = Phase::Idle)
+        self.state.candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Fetching });
+        self.state.previous = before.previous.filter(|p| p.slot != slot);
+        self.state.whole = before.whole.filter(|w| *w == prefix(&release.digest));
+        self.save(&before)
     }
 }

@@ -1,8 +1,8 @@
 //! A package on trial: it has to give the golden outputs, and then to behave.
 
 use super::{UpdateError, Updater};
-use crate::phase::{Event, Outcome, Phase, Reversal};
-use crate::record::{Candidate, Installed, Stage, State, prefix};
+use crate::phase::{Event, Outcome, Phase, Rejection, Reversal};
+use crate::record::{Installed, Stage, prefix};
 use crate::storage::Storage;
 use crate::trust::Verifier;
 
@@ -85,18 +85,18 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     ///
     /// # Errors
     /// When nothing is staged, its bytes have changed (then it is given up), or the storage fails.
+    #[inline(never)]
     pub fn start(&mut self) -> Result<Installed, UpdateError> {
-        let staged = self.state.candidate.filter(|c| self.phase == Phase::Staged && c.stage == Stage::Staged);
-        let candidate = staged.ok_or(UpdateError::Phase(self.phase))?;
-        if !self.is_whole(&candidate.package)? {
-            self.reject(crate::phase::Rejection::Hash)?;
-            return Err(UpdateError::Rejected(crate::phase::Rejection::Hash));
+        let staged = self.state.candidate.as_ref().filter(|c| self.phase == Phase::Staged && c.stage == Stage::Staged);
+        let package = staged.ok_or(UpdateError::Phase(self.phase))?.package;
+        if !self.is_whole(&package)? {
+            self.reject(Rejection::Hash)?;
+            return Err(UpdateError::Rejected(Rejection::Hash));
         }
-        let stage = Stage::Trial { starts: self.device.starts.saturating_sub(1) };
-        self.save(State { candidate: Some(Candidate { stage, ..candidate }), ..self.state })?;
+        self.enter(Stage::Trial { starts: self.profile.starts.saturating_sub(1) })?;
         self.step(Event::Start)?;
-        self.probation = Probation::new(self.device.limits);
-        Ok(candidate.package)
+        self.probation = Probation::new(self.profile.limits);
+        Ok(package)
     }
 
     /// Tells whether all golden vectors of the package on trial gave their outputs, bit for bit.
@@ -140,17 +140,16 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     }
 
     /// Keeps the package that is on trial.
+    #[inline(never)]
     fn confirm(&mut self) -> Result<(), UpdateError> {
-        let candidate = self.state.candidate.ok_or(UpdateError::Phase(self.phase))?;
-        let state = State {
-            confirmed: Some(candidate.package),
-            previous: self.state.confirmed.filter(|p| self.intact && p.slot != candidate.package.slot),
-            floor: self.state.floor.max(candidate.package.counter),
-            whole: None,
-            last: Some((prefix(&candidate.package.digest), Outcome::Confirmed)),
-            ..self.state
-        };
-        self.end(state, Event::Confirm)?;
+        let before = self.before();
+        let package = before.candidate.ok_or(UpdateError::Phase(self.phase))?.package;
+        self.state.previous = before.confirmed.filter(|p| self.intact && p.slot != package.slot);
+        self.state.floor = before.floor.max(package.counter);
+        self.state.whole = None;
+        self.state.last = Some((prefix(&package.digest), Outcome::Confirmed));
+        self.state.confirmed = Some(package);
+        self.end(&before, Event::Confirm)?;
         self.intact = true;
         Ok(())
     }

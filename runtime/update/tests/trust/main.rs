@@ -4,3 +4,4 @@
 mod attacks;
 mod bench;
 mod forgeries;
+mod tally;

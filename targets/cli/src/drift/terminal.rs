@@ -62,7 +62,7 @@ impl Style {
 fn bar(share: f64, mark: f64, width: usize) -> String {
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
     let mut cells: Vec<&str> = vec!["█"; eighths / 8];
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         cells.push(EIGHTHS[eighths % 8]);
     }
     cells.resize(width, " ");

@@ -248,7 +248,7 @@ fn flags_reach_devices_signed() {
         let document = device.poll(&site.client).await.flags.expect("news");
         let read = Document::read(&document, Role::Rollout).expect("a document");
         read.check(&tenant.root, Role::Rollout, &Ed25519).expect("signed by the tenant's key");
-        let (name, payload): (&str, &[u8]) = read.decode().expect("flags");
+        let (name, payload): (&str, &[u8]) = postcard::from_bytes(read.payload()).expect("flags");
         assert_eq!(name, wire::FLAGS);
         let flags = dunlin_rollout::Flags::open(payload).expect("flags");
         let context = dunlin_rollout::Context { identity: &device.id, attributes: &[], now: None };
