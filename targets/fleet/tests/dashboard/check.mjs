@@ -95,9 +95,9 @@ const walk = async (page, name) => {
     document.documentElement.removeAttribute("tabindex");
   });
   const wanted = await page.evaluate((actions) => {
-    const seen = [...document.querySelectorAll(actions)].filter((e) => e.checkVisibility() && !e.closest("dialog:not([open])") && (e.type !== "radio" || e.checked));
-    seen.forEach((e, i) => (e.dataset.stop = i));
-    return seen.length;
+    // Found anew at each stop: the page may renew itself meanwhile.
+    window.stops = () => [...document.querySelectorAll(actions)].filter((e) => e.checkVisibility() && !e.closest("dialog:not([open])") && (e.type !== "radio" || e.checked));
+    return window.stops().length;
   }, ACTIONS);
   const stops = [];
   let unmarked = "";
@@ -107,7 +107,7 @@ const walk = async (page, name) => {
       const e = document.activeElement;
       if (!e || e === document.body) return null;
       const style = getComputedStyle(e);
-      return { stop: Number(e.dataset.stop ?? -1), ring: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2, html: e.outerHTML.slice(0, 120) };
+      return { stop: window.stops().indexOf(e), ring: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2, html: e.outerHTML.slice(0, 120) };
     });
     if (at === null || (stops.length > 0 && at.stop === stops[0])) break;
     stops.push(at.stop);
