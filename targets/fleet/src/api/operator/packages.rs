@@ -23,8 +23,9 @@ use crate::store::{audit, signed, tenants};
 use crate::{hex, unhex};
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    // The uploads are described here and routed below, where their bodies may be long.
-    let (_, uploads) = OpenApiRouter::<App>::new().routes(routes!(put)).routes(routes!(put_delta)).split_for_parts();
+    // Described here and routed below, where bodies may be long.
+    let (_, uploads) =
+        OpenApiRouter::<App>::new().routes(routes!(get, put)).routes(routes!(put_delta)).split_for_parts();
     let mut router = OpenApiRouter::new().routes(routes!(list));
     router.get_openapi_mut().merge(uploads);
     router
