@@ -21,8 +21,16 @@ pub enum Profile {
     Full,
 }
 
-/// Bytes that a report takes at most, with ten classes and no watched values: to be sure, in the worst case.
-pub const FULL_MOST: usize = 512;
+/// Bytes that a full report takes at most, whatever is counted. The usual one is a hundred.
+#[must_use]
+pub const fn full_most(classes: usize, features: usize) -> usize {
+    // Schema, model, flags; varints of 32 and 16 bits; two bytes.
+    let head = 5 + 3 * 5 + 3 + 2;
+    // A Golomb code has at most 65 bits. Histograms have a sum and then less than 32 bits a count.
+    let codes = 65 + Counter::ALL.len() * 66 + (4 + features) * 67;
+    let counts = 14 + 32 * (BUCKETS + BINS + classes + DISTANCES + features * BINS);
+    head + (codes + counts + 7 + 64 * AXES).div_ceil(8)
+}
 
 const HEARTBEAT: &str = "heartbeat 1: model flags seq span seconds/6 inferences errors deadline_misses bad_inputs";
 const MINI: &str = "mini 1: model flags seq span seconds classes inferences sums/8 latency/3 confidence/4 classes/4 \

@@ -24,7 +24,7 @@ pub(crate) fn fixture() -> Small {
 const FIXTURE: [u32; 19] = [3586, 1, 1, 1, 0, 12, 1, 3, 1, 4, 871, 0, 64, 5, 122, 1, 0, 1_840_000, 15_680];
 
 fn bytes(window: &Small, profile: Profile) -> Vec<u8> {
-    let mut bytes = [0xEE; FULL_MOST];
+    let mut bytes = [0xEE; full_most(10, 2)];
     let len = window.encode(profile, &mut bytes).expect("there is room");
     assert_eq!(window.encode(profile, &mut bytes[..len - 1].to_vec()), Err(EncodeError::Space));
     bytes[..len].to_vec()
@@ -43,6 +43,38 @@ fn the_fixture_has_its_sizes() {
     let sizes = Profile::ALL.map(|p| bytes(&window, p).len());
     println!("{sizes:?}");
     assert!(sizes[0] <= 11 && sizes[1] <= 51 && sizes[2] <= 115, "{sizes:?}");
+}
+
+#[test]
+fn no_report_is_longer_than_the_longest() {
+    let head = Head {
+        model: u16::MAX,
+        arm: Arm::Shadow,
+        boot: u32::MAX,
+        seq: u32::MAX,
+        span: u32::MAX,
+        seconds: u32::MAX,
+        complete: true,
+    };
+    // Sums just below the greatest, in bins that make every half as wide as it can be.
+    for shape in 0..64u32 {
+        let mut window = Small::new(head, 60, 10, 2);
+        Counter::ALL.iter().for_each(|c| window.counters.set(*c, MOST - shape));
+        let fill = |counts: &mut [u32]| {
+            let each = (MOST - 7) / counts.len() as u32;
+            counts.iter_mut().enumerate().for_each(|(i, c)| *c = each - (i as u32 * shape) % each);
+        };
+        fill(&mut window.latency);
+        fill(&mut window.confidence);
+        fill(&mut window.classes);
+        fill(&mut window.distances);
+        window.features.iter_mut().for_each(|f| fill(f));
+        window.axes = [i64::MIN; AXES];
+        let mut bytes = [0; full_most(10, 2)];
+        let len = window.encode(Profile::Full, &mut bytes).expect("there is room");
+        assert_eq!(back(&bytes[..len]).1, window);
+        assert!(2 * len > bytes.len(), "the bound is far from {len}");
+    }
 }
 
 #[test]
