@@ -77,7 +77,15 @@ fn measure(memory: &'static mut [u8]) -> Option<()> {
     let embedding = reference.embedding().map_or(0, |e| e.len() * e.axes());
     hprintln!(
         "{{\"right\":{},\"inference\":{},\"recording\":{},\"reporting\":{},\"report_bytes\":{},\"recorder_bytes\":{},\"products\":{},\"features\":{},\"alarms\":{}}}",
-        right, inference, recording, reporting, len, size_of::<DefaultRecorder>(), embedding, reference.features().count(), alarms
+        right,
+        inference,
+        recording,
+        reporting,
+        len,
+        size_of::<DefaultRecorder>(),
+        embedding,
+        reference.features().count(),
+        alarms
     );
     (right && len > 0 && window.counters().inferences() == ROUNDS).then_some(())
 }

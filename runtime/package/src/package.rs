@@ -3,12 +3,11 @@
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 
-use sha2::{Digest, Sha256};
-
 use crate::container::{DIGEST_AT, Frame, HEADER_LEN, SectionKind, Sections};
 use crate::error::{ManifestError, OpenError};
 use crate::foreign::Foreign;
 use crate::golden::Golden;
+use crate::hash::Hash;
 use crate::manifest::Manifest;
 use crate::names::Names;
 use crate::seal::Seal;
@@ -28,10 +27,7 @@ pub struct Package<'a> {
 ///
 /// SHA-256 over the body without the 32 bytes in which the header keeps the digest.
 fn digest_of(body: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(body.get(..DIGEST_AT).unwrap_or(body));
-    hash.update(body.get(HEADER_LEN..).unwrap_or(&[]));
-    hash.finalize().into()
+    Hash::of(&[body.get(..DIGEST_AT).unwrap_or(body), body.get(HEADER_LEN..).unwrap_or(&[])])
 }
 
 /// The digest of the package's body as it is, whatever the header says.

@@ -1,9 +1,9 @@
 //! How far a download is, in marks that are appended to an erased area.
 
 use crate::delta::Checkpoint;
-use crate::hash::Hash;
 use crate::record::{Candidate, PREFIX, prefix};
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
+use dunlin_package::Hash;
 
 /// Bytes of a mark.
 const MARK_LEN: usize = 16;

@@ -16,7 +16,6 @@ mod fields;
 #[cfg(feature = "std")]
 pub mod file;
 pub mod flash;
-mod hash;
 mod journal;
 pub mod phase;
 pub mod record;
@@ -27,6 +26,7 @@ pub mod storage;
 pub mod trust;
 pub mod updater;
 
+pub use dunlin_package::Hash;
 pub use phase::{Outcome, Phase, Rejection, Reversal};
 pub use record::{Installed, State, Transfer};
 pub use storage::{Storage, StorageFault};

@@ -7,10 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Count, Source, Target};
-use crate::hash::Hash;
 use crate::phase::{Outcome, Rejection, Reversal};
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
 use crate::trust::{Role, RootKeys};
+use dunlin_package::Hash;
 
 /// Bytes of a record, a multiple of every program unit.
 pub const RECORD_LEN: usize = 1280;
@@ -207,7 +207,7 @@ impl State {
 #[must_use]
 pub fn prefix(digest: &[u8; 32]) -> [u8; PREFIX] {
     let mut prefix = [0; PREFIX];
-    prefix.copy_from_slice(digest.split_at(PREFIX).0);
+    prefix.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
     prefix
 }
 
@@ -443,7 +443,7 @@ impl<S: Storage> RecordWriter<'_, S> {
             self.put(&[0]);
         }
         let sum = self.hash.finish();
-        self.put(sum.split_at(SUM_LEN).0);
+        self.put(sum.first_chunk::<SUM_LEN>().unwrap_or(&[0; SUM_LEN]));
         self.put(&[0; MAX_UNIT - SUM_LEN]);
         if self.fault { Err(StorageFault) } else { Ok(()) }
     }

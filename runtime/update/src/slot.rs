@@ -1,9 +1,9 @@
 //! Writing and hashing slots.
 
 use crate::delta::{Base, Sink};
-use crate::hash::Hash;
 use crate::record::Installed;
 use crate::storage::{Area, Geometry, MAX_UNIT, Storage, StorageFault};
+use dunlin_package::Hash;
 
 /// Writes a package into a slot, in order, sector by sector.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ mod sign;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Source, Target, slice, text};
-use crate::hash::Hash;
+use dunlin_package::Hash;
 
 pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, Payload, SIGNATURE_LEN, message_head};
 pub use key::{Ed25519, KeyId, PublicKey, Verifier, key_id};

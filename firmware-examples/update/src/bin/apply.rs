@@ -15,11 +15,10 @@ mod stack;
 use core::cell::RefCell;
 
 use cortex_m_rt::entry;
-use dunlin_update::StorageFault;
 use dunlin_update::delta::{Applier, Base, Sink};
 use dunlin_update::trust::{self, Ed25519, Release, RootKeys};
+use dunlin_update::{Hash, StorageFault};
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
-use sha2::{Digest, Sha256};
 
 use facts::{FACTS, OLD, PATCH, RELEASE, ROLLOUT, bytes};
 use nor::{Nor, SECTOR};
@@ -83,13 +82,16 @@ fn verify() -> Option<Release<'static>> {
 #[inline(never)]
 fn apply(flash: &RefCell<Nor>, decoder: &mut Applier, len: u32) -> Option<[u8; 32]> {
     let (mut base, mut sink) = (Running(flash), Slot { flash, at: 0, unit: [0; 4] });
-    for piece in PATCH.chunks(100) {
+    let mut rest = PATCH.as_slice();
+    while !rest.is_empty() {
+        let (piece, later) = rest.split_at_checked(rest.len().min(100))?;
         decoder.push(piece, &mut base, &mut sink).ok()?;
+        rest = later;
     }
     if !decoder.is_complete() || sink.at != len {
         return None;
     }
-    let mut hash = Sha256::new();
+    let mut hash = Hash::new();
     let mut piece = [0; 64];
     for at in (0..len).step_by(piece.len()) {
         let n = (len - at).min(64) as usize;
@@ -97,7 +99,7 @@ fn apply(flash: &RefCell<Nor>, decoder: &mut Applier, len: u32) -> Option<[u8; 3
         flash.try_borrow_mut().ok()?.read(SLOT_LEN + at, part).ok()?;
         hash.update(part);
     }
-    Some(hash.finalize().into())
+    Some(hash.finish())
 }
 
 /// The package that the device was made with, in its slot.

@@ -139,7 +139,7 @@ impl Applier {
         let result = loop {
             let room = self.input.get_mut(self.held..).unwrap_or(&mut []);
             let taken = room.len().min(rest.len());
-            let (now, later) = rest.split_at(taken);
+            let Some((now, later)) = rest.split_at_checked(taken) else { break Err(DeltaError::Malformed) };
             room.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
             self.held += taken;
             self.given = self.given.saturating_add(taken as u32);

@@ -1,6 +1,6 @@
 //! Public keys and how signatures are verified.
 
-use crate::hash::Hash;
+use dunlin_package::Hash;
 
 /// An Ed25519 public key.
 pub type PublicKey = [u8; 32];

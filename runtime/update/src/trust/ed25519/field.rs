@@ -102,9 +102,8 @@ impl Field {
             }
             *last = carry;
         }
-        let (low, high) = product.split_at(8);
         let mut carry = 0;
-        for ((to, low), high) in self.0.iter_mut().zip(low).zip(high) {
+        for ((to, low), high) in self.0.iter_mut().zip(&product).zip(product.iter().skip(8)) {
             (*to, carry) = multiply_add(*high, 38, *low, carry);
         }
         self.carry_in(carry);
