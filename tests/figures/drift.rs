@@ -134,11 +134,11 @@ fn accuracy(world: &World) {
         let estimate = calibration.estimate(&now, &Bootstrap::default()).expect("inferences");
         let truth = right as f64 / n as f64;
         eprintln!(
-            "  {:10} true {:.1} %, estimated {:.1} % {:?}, unsupported {:.1} %",
+            "  {:10} true {:.1} %, estimated {:.1} %{}, unsupported {:.1} %",
             shift.name(),
             100.0 * truth,
             100.0 * estimate.estimate,
-            estimate.interval.map(|i| [i.low, i.high].map(|v| (1000.0 * v).round() / 10.0)),
+            estimate.interval.map_or(String::new(), |i| format!(" ({:.1} to {:.1})", 100.0 * i.low, 100.0 * i.high)),
             100.0 * estimate.unsupported,
         );
         let figure = format!("drift/{}/accuracy-estimate/{}", world.name(), shift.name());
