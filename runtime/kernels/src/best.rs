@@ -1,8 +1,8 @@
 //! The choice of a backend at run time.
 
-#[cfg(target_arch = "x86_64")]
-use crate::Avx2;
 use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32};
+#[cfg(target_arch = "x86_64")]
+use crate::{Avx2, Avx512Vnni};
 
 /// Any of the backends of this target, itself a backend.
 ///
@@ -16,13 +16,18 @@ pub enum Best {
     /// AVX2 and FMA on x86-64.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// AVX-512 with VNNI on x86-64.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
 }
 
 /// The fastest backend of the running CPU.
 #[must_use]
 pub fn best() -> Best {
     #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = Avx2::detect() {
+    if let Some(vnni) = Avx512Vnni::detect() {
+        return Best::Avx512Vnni(vnni);
+    } else if let Some(avx2) = Avx2::detect() {
         return Best::Avx2(avx2);
     }
     Best::Scalar(Scalar)
@@ -32,7 +37,7 @@ pub fn best() -> Best {
 pub fn available() -> impl Iterator<Item = Best> {
     let found = core::iter::once(Best::Scalar(Scalar));
     #[cfg(target_arch = "x86_64")]
-    let found = found.chain(Avx2::detect().map(Best::Avx2));
+    let found = found.chain(Avx2::detect().map(Best::Avx2)).chain(Avx512Vnni::detect().map(Best::Avx512Vnni));
     found
 }
 
@@ -46,6 +51,8 @@ macro_rules! forward {
                         Best::Scalar(backend) => backend.$name($($arg),*),
                         #[cfg(target_arch = "x86_64")]
                         Best::Avx2(backend) => backend.$name($($arg),*),
+                        #[cfg(target_arch = "x86_64")]
+                        Best::Avx512Vnni(backend) => backend.$name($($arg),*),
                     }
                 }
             )*

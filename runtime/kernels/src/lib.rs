@@ -51,7 +51,7 @@ mod scalar;
 mod window;
 
 #[cfg(target_arch = "x86_64")]
-pub use arch::Avx2;
+pub use arch::{Avx2, Avx512Vnni};
 pub use backend::Backend;
 pub use best::{Best, available, best};
 pub use elementwise::{Add, Mul};
