@@ -1,5 +1,12 @@
 //! Kernels that slide a window over an `[H][W][C]` tensor.
 
+#[cfg(target_arch = "x86_64")]
+use core::ops::Range;
+
+/// Where a tap lies outside the input.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const OUTSIDE: usize = usize::MAX;
+
 /// The shape of a depthwise convolution. Sizes and pads count pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depthwise {
@@ -122,5 +129,36 @@ impl Window {
         // Left of the input the difference wraps to something beyond it.
         let at = (out * self.stride[axis] + tap * self.dilation[axis]).wrapping_sub(self.pad[axis]);
         (at < self.input[axis]).then_some(at)
+    }
+
+    /// The output coordinates along `axis` whose taps are all inside the input.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn inside(&self, axis: usize) -> Range<usize> {
+        let last = self.kernel[axis] - 1;
+        let inside = |out: &usize| self.source(axis, *out, 0).is_some() && self.source(axis, *out, last).is_some();
+        let mut outputs = 0..self.output[axis];
+        let start = outputs.find(inside).unwrap_or(outputs.end);
+        let end = (start..outputs.end).find(|out| !inside(out)).unwrap_or(outputs.end);
+        start..end
+    }
+
+    /// Where each tap of output pixel (`oy`, `ox`) finds its first channel, or [`OUTSIDE`]. Places beyond the last tap get
+    /// what the last has.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn offsets(&self, oy: usize, ox: usize, offsets: &mut [usize]) {
+        let [kernel_h, kernel_w] = self.kernel;
+        let mut offsets = offsets.iter_mut();
+        let mut last = OUTSIDE;
+        for ky in 0..kernel_h {
+            let row = self.source(0, oy, ky);
+            for (kx, offset) in (0..kernel_w).zip(&mut offsets) {
+                last = match (row, self.source(1, ox, kx)) {
+                    (Some(iy), Some(ix)) => (iy * self.input[1] + ix) * self.channels,
+                    _ => OUTSIDE,
+                };
+                *offset = last;
+            }
+        }
+        offsets.for_each(|extra| *extra = last);
     }
 }

@@ -1,8 +1,9 @@
-//! AVX-512 with VNNI on x86-64: the int8 matrix product. The rest is [`Avx2`]'s.
+//! AVX-512 with VNNI on x86-64: the int8 matrix product and depthwise convolution. The rest is [`Avx2`]'s.
 //!
 //! Kernels are safe `#[target_feature]` functions, as those of [`Avx2`] are.
 #![allow(unsafe_code, reason = "vector loads and stores, and calls into target-feature functions")]
 
+mod depthwise;
 mod gemm;
 
 use crate::{Add, Avx2, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, scalar};
@@ -88,13 +89,32 @@ impl Backend for Avx512Vnni {
         unsafe { gemm::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc, scratch) }
     }
 
+    fn depthwise_packed_len(self, channels: usize, taps: usize) -> usize {
+        depthwise::packed_len(channels, taps)
+    }
+
+    fn depthwise_pack(self, w: &[i8], channels: usize, taps: usize, packed: &mut [u8]) {
+        depthwise::pack(w, channels, taps, packed);
+    }
+
+    fn depthwise(
+        self,
+        x: &[i8],
+        weights: Weights<'_>,
+        bias: &[i32],
+        requant: Requant<'_>,
+        y: &mut [i8],
+        shape: &Depthwise,
+    ) {
+        let taps = shape.window().taps().unwrap_or(usize::MAX);
+        if taps > depthwise::MAX_TAPS || weights.packed.len() < depthwise::packed_len(shape.channels, taps) {
+            return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
+        }
+        // SAFETY: as above.
+        unsafe { depthwise::depthwise(x, weights.packed, bias, requant, y, shape) }
+    }
+
     of_avx2! {
-        fn depthwise_packed_len(self, channels: usize, taps: usize) -> usize;
-        fn depthwise_pack(self, w: &[i8], channels: usize, taps: usize, packed: &mut [u8]);
-        fn depthwise(
-            self, x: &[i8], weights: Weights<'_>, bias: &[i32], requant: Requant<'_>,
-            y: &mut [i8], shape: &Depthwise
-        );
         fn add(self, a: &[i8], b: &[i8], out: &mut [i8], p: &Add);
         fn add_in_place(self, ab: &mut [i8], b: &[i8], p: &Add);
         fn mul(self, a: &[i8], b: &[i8], out: &mut [i8], p: &Mul);

@@ -46,7 +46,7 @@ fn random_depthwise(random: &mut Random, channels: usize) -> Depthwise {
 fn depthwise() {
     let mut random = Random(6);
     for round in 0..1500 {
-        let channels = if round < 70 { round + 1 } else { random.below(1..70) };
+        let channels = if round < 70 { round + 1 } else { random.below(1..150) };
         let shape = random_depthwise(&mut random, channels);
         let taps = shape.kernel[0] * shape.kernel[1];
         let mut x = random.bytes(shape.in_h * shape.in_w * channels);

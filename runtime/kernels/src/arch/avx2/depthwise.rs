@@ -12,14 +12,11 @@ use super::epilogue::*;
 use super::gemm::{Step, packed_len, steps};
 use super::lanes::*;
 use crate::requant::Bounds;
-use crate::window::Window;
+use crate::window::{OUTSIDE, Window};
 use crate::{Depthwise, Requant};
 
 /// The largest window whose offsets are kept on the stack.
 pub(super) const MAX_TAPS: usize = 128;
-
-/// Where a tap lies outside the input.
-const OUTSIDE: usize = usize::MAX;
 
 /// [`Backend::depthwise`](crate::Backend::depthwise) with packed weights, for
 /// 1 to [`MAX_TAPS`] taps.
@@ -49,9 +46,11 @@ pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<
         x_step: shape.stride[1].saturating_mul(channels),
     };
 
-    let inner_rows = layer.inside(0);
-    let inner_columns = layer.inside(1);
-    let mut offsets = [0; MAX_TAPS];
+    let inner_rows = layer.window.inside(0);
+    let inner_columns = layer.window.inside(1);
+    let mut space = [0; MAX_TAPS];
+    // An odd number of taps has one more, whose weight is zero.
+    let Some(offsets) = space.get_mut(..2 * layer.pairs) else { return };
     for oy in 0..shape.out_h {
         let start = oy * shape.out_w * channels;
         let Some(y) = y.get_mut(start..start + shape.out_w * channels) else {
@@ -59,23 +58,23 @@ pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<
         };
         let mut inner = if inner_rows.contains(&oy) { inner_columns.clone() } else { 0..0 };
         if !inner.is_empty() {
-            layer.offsets(oy, inner.start, &mut offsets);
-            inner.end = layer.readable(&inner, &offsets);
+            layer.window.offsets(oy, inner.start, offsets);
+            inner.end = layer.readable(&inner, offsets);
         }
         if !inner.is_empty() {
             // SAFETY: `readable` shortened `inner` to what may be read from
             // `offsets` of its first pixel.
             unsafe {
                 match layer.pairs {
-                    5 => layer.inner::<5>(&inner, &offsets, y),
-                    13 => layer.inner::<13>(&inner, &offsets, y),
-                    _ => layer.inner::<0>(&inner, &offsets, y),
+                    5 => layer.inner::<5>(&inner, offsets, y),
+                    13 => layer.inner::<13>(&inner, offsets, y),
+                    _ => layer.inner::<0>(&inner, offsets, y),
                 }
             }
         }
         for ox in (0..shape.out_w).filter(|ox| !inner.contains(ox)) {
-            layer.offsets(oy, ox, &mut offsets);
-            layer.border(ox, &offsets, y);
+            layer.window.offsets(oy, ox, offsets);
+            layer.border(ox, offsets, y);
         }
     }
 }
@@ -94,41 +93,9 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// The output coordinates along `axis` whose taps are all inside the input.
-    fn inside(&self, axis: usize) -> Range<usize> {
-        let last = self.window.kernel[axis] - 1;
-        let inside =
-            |out: &usize| self.window.source(axis, *out, 0).is_some() && self.window.source(axis, *out, last).is_some();
-        let mut outputs = 0..self.window.output[axis];
-        let start = outputs.find(inside).unwrap_or(outputs.end);
-        let end = (start..outputs.end).find(|out| !inside(out)).unwrap_or(outputs.end);
-        start..end
-    }
-
-    /// Where in `x` each tap of output pixel (`oy`, `ox`) finds its first channel.
-    fn offsets(&self, oy: usize, ox: usize, offsets: &mut [usize; MAX_TAPS]) {
-        let [kernel_h, kernel_w] = self.window.kernel;
-        let mut offsets = offsets.iter_mut();
-        let mut last = OUTSIDE;
-        for ky in 0..kernel_h {
-            let row = self.window.source(0, oy, ky);
-            for (kx, offset) in (0..kernel_w).zip(&mut offsets) {
-                last = match (row, self.window.source(1, ox, kx)) {
-                    (Some(iy), Some(ix)) => (iy * self.window.input[1] + ix) * self.window.channels,
-                    _ => OUTSIDE,
-                };
-                *offset = last;
-            }
-        }
-        // What an odd number of taps pairs its last with; its weight is zero.
-        if let Some(extra) = offsets.next() {
-            *extra = last;
-        }
-    }
-
     /// How far `inner` may run without reading beyond `x`, where the last block
     /// of channels reads all its sixteen.
-    fn readable(&self, inner: &Range<usize>, offsets: &[usize; MAX_TAPS]) -> usize {
+    fn readable(&self, inner: &Range<usize>, offsets: &[usize]) -> usize {
         let width = self.window.channels.next_multiple_of(NR);
         // The last tap is the furthest one.
         let taps = self.window.taps().unwrap_or(0);
@@ -155,13 +122,11 @@ impl Layer<'_> {
     /// `inner` must not end beyond what [`readable`](Self::readable) returns.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn inner<const PAIRS: usize>(&self, inner: &Range<usize>, offsets: &[usize; MAX_TAPS], y: &mut [i8]) {
+    unsafe fn inner<const PAIRS: usize>(&self, inner: &Range<usize>, offsets: &[usize], y: &mut [i8]) {
         let pairs = if PAIRS == 0 { self.pairs } else { PAIRS };
         let channels = self.window.channels;
         let (taps, _) = offsets.as_chunks::<2>();
-        let Some(taps) = taps.get(..pairs) else {
-            return;
-        };
+        let Some(taps) = taps.get(..pairs) else { return };
         for (block, steps) in self.steps.chunks_exact(pairs).enumerate() {
             let first = block * NR;
             if first >= channels {
@@ -204,7 +169,7 @@ impl Layer<'_> {
     /// Computes output pixel `ox` of a row `y`, some of whose taps may be outside
     /// the input or close to its end.
     #[target_feature(enable = "avx2")]
-    fn border(&self, ox: usize, offsets: &[usize; MAX_TAPS], y: &mut [i8]) {
+    fn border(&self, ox: usize, offsets: &[usize], y: &mut [i8]) {
         let channels = self.window.channels;
         let (taps, _) = offsets.as_chunks::<2>();
         for (block, steps) in self.steps.chunks_exact(self.pairs).enumerate() {

@@ -30,7 +30,7 @@ const BLOCK_BYTES: usize = 128 * 1024;
 type Quad = [u8; 4];
 
 /// Four of `k` in a panel, or the panel's corrections.
-type Step = [u8; 64];
+pub(super) type Step = [u8; 64];
 
 /// Bytes of `[n][k]` weights in panels; more than any slice has if it overflows.
 pub(super) fn packed_len(n: usize, k: usize) -> usize {
@@ -72,7 +72,7 @@ pub(super) fn scratch_len(m: usize, k: usize) -> usize {
 
 /// [`Bounds`], in every lane.
 #[derive(Clone, Copy)]
-struct VectorBounds {
+pub(super) struct VectorBounds {
     lo: __m512,
     hi: __m512,
     zero_point: __m512i,
@@ -81,7 +81,7 @@ struct VectorBounds {
 impl VectorBounds {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             lo: _mm512_set1_ps(bounds.lo),
             hi: _mm512_set1_ps(bounds.hi),
@@ -93,10 +93,17 @@ impl VectorBounds {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     fn quantize(&self, x: __m512) -> __m128i {
+        _mm512_cvtsepi32_epi8(self.round(x))
+    }
+
+    /// The same, not narrowed.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    pub(super) fn round(&self, x: __m512) -> __m512i {
         // `max` gives its second operand where one is NaN, as the reference does.
         let x = _mm512_min_ps(_mm512_max_ps(x, self.lo), self.hi);
         // Half to even: Rust runs with the rounding mode at its default.
-        _mm512_cvtsepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(x), self.zero_point))
+        _mm512_add_epi32(_mm512_cvtps_epi32(x), self.zero_point)
     }
 }
 
@@ -115,7 +122,7 @@ fn mask(width: usize) -> __mmask16 {
 /// Up to sixteen numbers from `first` on, zero beyond the end of `values`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn integers_at(values: &[i32], first: usize) -> __m512i {
+pub(super) fn integers_at(values: &[i32], first: usize) -> __m512i {
     let values = values.get(first..).unwrap_or_default();
     // SAFETY: lanes beyond the end of `values` are masked, and masked lanes are not read.
     unsafe { _mm512_maskz_loadu_epi32(mask(values.len()), values.as_ptr()) }
@@ -124,7 +131,7 @@ fn integers_at(values: &[i32], first: usize) -> __m512i {
 /// The scales of the channels from `first` on, from one for all or one for each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn scales_at(scale: &[f32], first: usize) -> __m512 {
+pub(super) fn scales_at(scale: &[f32], first: usize) -> __m512 {
     match scale {
         [all] => _mm512_set1_ps(*all),
         each => {
@@ -137,7 +144,7 @@ fn scales_at(scale: &[f32], first: usize) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn load(step: &Step) -> __m512i {
+pub(super) fn load(step: &Step) -> __m512i {
     // SAFETY: the array is as large as the vector, and the load needs no alignment.
     unsafe { _mm512_loadu_si512(step.as_ptr().cast()) }
 }
