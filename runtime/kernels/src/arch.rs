@@ -5,7 +5,12 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
+
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512vnni::Avx512Vnni;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub use neon::{Neon, NeonDot};

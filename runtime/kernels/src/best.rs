@@ -3,6 +3,8 @@
 use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32};
 #[cfg(target_arch = "x86_64")]
 use crate::{Avx2, Avx512Vnni};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+use crate::{Neon, NeonDot};
 
 /// Any of the backends of this target, itself a backend.
 ///
@@ -19,18 +21,18 @@ pub enum Best {
     /// AVX-512 with VNNI on x86-64.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// NEON on 64-bit ARM.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Neon(Neon),
+    /// NEON with its dot product.
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    NeonDot(NeonDot),
 }
 
 /// The fastest backend of the running CPU.
 #[must_use]
 pub fn best() -> Best {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(vnni) = Avx512Vnni::detect() {
-        return Best::Avx512Vnni(vnni);
-    } else if let Some(avx2) = Avx2::detect() {
-        return Best::Avx2(avx2);
-    }
-    Best::Scalar(Scalar)
+    available().last().unwrap_or(Best::Scalar(Scalar))
 }
 
 /// Every backend of the running CPU, slowest first.
@@ -38,6 +40,8 @@ pub fn available() -> impl Iterator<Item = Best> {
     let found = core::iter::once(Best::Scalar(Scalar));
     #[cfg(target_arch = "x86_64")]
     let found = found.chain(Avx2::detect().map(Best::Avx2)).chain(Avx512Vnni::detect().map(Best::Avx512Vnni));
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    let found = found.chain(Neon::detect().map(Best::Neon)).chain(NeonDot::detect().map(Best::NeonDot));
     found
 }
 
@@ -53,6 +57,10 @@ macro_rules! forward {
                         Best::Avx2(backend) => backend.$name($($arg),*),
                         #[cfg(target_arch = "x86_64")]
                         Best::Avx512Vnni(backend) => backend.$name($($arg),*),
+                        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+                        Best::Neon(backend) => backend.$name($($arg),*),
+                        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+                        Best::NeonDot(backend) => backend.$name($($arg),*),
                     }
                 }
             )*

@@ -52,6 +52,8 @@ mod window;
 
 #[cfg(target_arch = "x86_64")]
 pub use arch::{Avx2, Avx512Vnni};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub use arch::{Neon, NeonDot};
 pub use backend::Backend;
 pub use best::{Best, available, best};
 pub use elementwise::{Add, Mul};
