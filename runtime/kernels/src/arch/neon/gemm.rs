@@ -130,9 +130,13 @@ impl Kernel for Dot {
 
     #[inline]
     fn prepare(from: &[i8], to: &mut [Vector]) {
-        let mut from = from.iter();
-        for byte in to.as_flattened_mut() {
-            *byte = from.next().map_or(0, |x| x.cast_unsigned());
+        let (whole, rest) = from.as_chunks::<16>();
+        for (from, to) in whole.iter().zip(&mut *to) {
+            *to = from.map(i8::cast_unsigned);
+        }
+        if let (false, Some(to)) = (rest.is_empty(), to.get_mut(whole.len())) {
+            *to = [0; 16];
+            to.iter_mut().zip(rest).for_each(|(to, from)| *to = from.cast_unsigned());
         }
     }
 
