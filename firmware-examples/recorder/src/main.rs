@@ -8,7 +8,7 @@ use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
-use dunlin::kernels::Scalar;
+use dunlin::kernels::native;
 use dunlin::{Arena, Model, Package, Session, ops};
 use dunlin_telemetry::recorder::DefaultRecorder;
 use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample, Values};
@@ -46,7 +46,7 @@ fn measure(memory: &'static mut [u8]) -> Option<()> {
     let package = Package::open(&PACKAGE.0).ok()?;
     let reference = Reference::read(package.drift()?).ok()?;
     let model = Model::load(&package, ops::all()).ok()?;
-    let mut session = Session::new(&model, Arena::new(memory), Scalar).ok()?;
+    let mut session = Session::new(&model, Arena::new(memory), native()).ok()?;
     let golden = package.golden()?;
     let case = golden.cases().next()?;
     let bytes = case.inputs().next()?.data;

@@ -5,6 +5,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 
+#[cfg(arm_dsp)]
+mod dsp;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 
@@ -12,5 +14,7 @@ mod neon;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512vnni::Avx512Vnni;
+#[cfg(arm_dsp)]
+pub use dsp::Dsp;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use neon::{Neon, NeonDot};

@@ -1,5 +1,7 @@
 //! The choice of a backend at run time.
 
+#[cfg(arm_dsp)]
+use crate::Dsp;
 use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32};
 #[cfg(target_arch = "x86_64")]
 use crate::{Avx2, Avx512Vnni};
@@ -27,12 +29,31 @@ pub enum Best {
     /// NEON with its dot product.
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     NeonDot(NeonDot),
+    /// The DSP extension of 32-bit ARM.
+    #[cfg(arm_dsp)]
+    Dsp(Dsp),
 }
 
 /// The fastest backend of the running CPU.
 #[must_use]
 pub fn best() -> Best {
     available().last().unwrap_or(Best::Scalar(Scalar))
+}
+
+/// The fastest backend that the target is known to have: for firmware, which links one backend and never asks.
+#[cfg(arm_dsp)]
+pub type Native = Dsp;
+/// The fastest backend that the target is known to have: for firmware, which links one backend and never asks.
+#[cfg(not(arm_dsp))]
+pub type Native = Scalar;
+
+/// The token of [`Native`].
+#[must_use]
+pub const fn native() -> Native {
+    #[cfg(arm_dsp)]
+    return Dsp::new();
+    #[cfg(not(arm_dsp))]
+    Scalar
 }
 
 /// Every backend of the running CPU, slowest first.
@@ -42,6 +63,8 @@ pub fn available() -> impl Iterator<Item = Best> {
     let found = found.chain(Avx2::detect().map(Best::Avx2)).chain(Avx512Vnni::detect().map(Best::Avx512Vnni));
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     let found = found.chain(Neon::detect().map(Best::Neon)).chain(NeonDot::detect().map(Best::NeonDot));
+    #[cfg(arm_dsp)]
+    let found = found.chain(Dsp::detect().map(Best::Dsp));
     found
 }
 
@@ -61,6 +84,8 @@ macro_rules! forward {
                         Best::Neon(backend) => backend.$name($($arg),*),
                         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
                         Best::NeonDot(backend) => backend.$name($($arg),*),
+                        #[cfg(arm_dsp)]
+                        Best::Dsp(backend) => backend.$name($($arg),*),
                     }
                 }
             )*

@@ -50,12 +50,14 @@ mod requant;
 mod scalar;
 mod window;
 
+#[cfg(arm_dsp)]
+pub use arch::Dsp;
 #[cfg(target_arch = "x86_64")]
 pub use arch::{Avx2, Avx512Vnni};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use arch::{Neon, NeonDot};
 pub use backend::Backend;
-pub use best::{Best, available, best};
+pub use best::{Best, Native, available, best, native};
 pub use elementwise::{Add, Mul};
 pub use gemm::{GemmOut, Weights, WeightsF32};
 pub use requant::{Requant, round_half_even};

@@ -84,8 +84,9 @@ impl Bounds {
     /// `clamp(round_half_even(x) + zero_point, lo, hi)`; NaN gives `lo`.
     #[inline]
     pub(crate) fn quantize(self, x: f32) -> i8 {
-        // `max` returns its other operand for NaN.
-        let x = x.max(self.lo).min(self.hi);
+        // NaN fails the first comparison. Not `max` and `min`, which are calls where no instruction is both.
+        let x = if x > self.lo { x } else { self.lo };
+        let x = if x < self.hi { x } else { self.hi };
         let rounded = (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
         (rounded + self.zero_point) as i8
     }

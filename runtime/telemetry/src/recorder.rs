@@ -96,7 +96,9 @@ impl Values<'_> {
                 Some(scale * (sum as f32 / q.len() as f32 - zero_point as f32))
             }
             (Statistic::Range, Self::F32(v)) => {
-                let (low, high) = v.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
+                // `min` and `max` are calls on a Cortex-M4. What is no number changes neither, as with them.
+                let wider = |(l, h): (f32, f32), x: &f32| (if *x < l { *x } else { l }, if *x > h { *x } else { h });
+                let (low, high) = v.iter().fold((f32::INFINITY, f32::NEG_INFINITY), wider);
                 Some(high - low)
             }
             (Statistic::Range, Self::I8 { q, scale, .. }) => {

@@ -30,7 +30,7 @@ fn gemm() {
             backend.gemm(&a, k, m, weights, n, k, &bias, out, ldc, &mut scratch);
             assert!(y.iter().all(|&y| y == 77), "{} {short}", backend.name());
         }
-        for n in [usize::MAX, usize::MAX / 32, 1 << 40] {
+        for n in [usize::MAX, usize::MAX / 32, usize::MAX / 2] {
             let mut y = [77.0; 8];
             let weights = WeightsF32 { canonical: &[1.0; 8], packed: &[0; 64] };
             backend.gemm_f32(&[1.0; 8], 1, 1, weights, n, 1, &[], &mut y, n);

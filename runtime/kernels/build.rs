@@ -1,0 +1,12 @@
+//! Tells which 32-bit ARM targets have the DSP extension: stable Rust has no `cfg` for it.
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(arm_dsp)");
+    println!("cargo::rerun-if-changed=build.rs");
+    let target = std::env::var("TARGET").unwrap_or_default();
+    // ARMv7E-M has it, and every ARM with A-profile instructions from ARMv6 on.
+    let has = ["thumbv7em-", "thumbv7neon-", "thumbv7a-", "armv7-", "armv7a-", "armv7s-", "arm-unknown-linux-"];
+    if has.iter().any(|prefix| target.starts_with(prefix)) {
+        println!("cargo::rustc-cfg=arm_dsp");
+    }
+}

@@ -1,0 +1,149 @@
+//! The DSP extension of ARMv7E-M (Cortex-M4, M7) and ARMv6: two products of 16 bits at once.
+//!
+//! Weights are read where they are: nothing is repacked, which a microcontroller has no memory for.
+#![allow(unsafe_code, reason = "instructions that have no stable intrinsics")]
+
+mod depthwise;
+mod gemm;
+
+use core::arch::asm;
+
+use crate::{Backend, Depthwise, GemmOut, Requant, Weights, scalar};
+
+/// Proof that the CPU has the DSP extension, as the target demands.
+#[derive(Clone, Copy, Debug)]
+pub struct Dsp {
+    _private: (),
+}
+
+impl Dsp {
+    /// The token.
+    #[must_use]
+    #[inline]
+    pub const fn detect() -> Option<Self> {
+        Some(Self::new())
+    }
+
+    /// The token: the target has the instructions.
+    #[must_use]
+    #[inline]
+    pub const fn new() -> Self {
+        Self { _private: () }
+    }
+}
+
+impl Default for Dsp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Bytes 0 and 2 and bytes 1 and 3 of a word, each pair as two halves with their sign.
+#[inline(always)]
+fn widen(word: u32) -> [u32; 2] {
+    let (even, odd);
+    // SAFETY: `Dsp` exists only where the target has the instructions; they touch nothing else.
+    unsafe {
+        asm!("sxtb16 {0}, {1}", out(reg) even, in(reg) word, options(pure, nomem, nostack, preserves_flags));
+        asm!("sxtb16 {0}, {1}, ror #8", out(reg) odd, in(reg) word, options(pure, nomem, nostack, preserves_flags));
+    }
+    [even, odd]
+}
+
+/// `acc` and the products of the lower and of the upper halves.
+#[inline(always)]
+fn multiply_both(a: u32, b: u32, acc: i32) -> i32 {
+    let sum;
+    // SAFETY: as above. The flag Q, which a wrapping sum sets, is nobody's.
+    unsafe {
+        asm!("smlad {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// `acc` and the product of the lower halves.
+#[inline(always)]
+fn multiply_low(a: u32, b: u32, acc: i32) -> i32 {
+    let sum;
+    // SAFETY: as above.
+    unsafe {
+        asm!("smlabb {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// `acc` and the product of the upper halves.
+#[inline(always)]
+fn multiply_high(a: u32, b: u32, acc: i32) -> i32 {
+    let sum;
+    // SAFETY: as above.
+    unsafe {
+        asm!("smlatt {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// Up to four i8 as a word, zeros after them.
+#[inline]
+fn word(bytes: &[i8]) -> u32 {
+    let mut word = [0; 4];
+    word.iter_mut().zip(bytes).for_each(|(to, from)| *to = from.cast_unsigned());
+    u32::from_le_bytes(word)
+}
+
+/// Four i8 as a word.
+#[inline(always)]
+fn whole_word(bytes: &[i8; 4]) -> u32 {
+    u32::from_le_bytes(bytes.map(i8::cast_unsigned))
+}
+
+impl Backend for Dsp {
+    #[inline]
+    fn name(self) -> &'static str {
+        "dsp"
+    }
+
+    fn gemm_scratch_len(self, m: usize, n: usize, k: usize) -> usize {
+        let _ = (m, n);
+        gemm::scratch_len(k)
+    }
+
+    fn gemm(
+        self,
+        a: &[i8],
+        lda: usize,
+        m: usize,
+        weights: Weights<'_>,
+        n: usize,
+        k: usize,
+        bias: &[i32],
+        out: GemmOut<'_>,
+        ldc: usize,
+        scratch: &mut [u8],
+    ) {
+        let rows = scratch.as_chunks_mut::<16>().0;
+        match rows.get_mut(..gemm::scratch_len(k) / 16) {
+            Some(rows) => gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc, rows),
+            None => scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc),
+        }
+    }
+
+    fn depthwise(
+        self,
+        x: &[i8],
+        weights: Weights<'_>,
+        bias: &[i32],
+        requant: Requant<'_>,
+        y: &mut [i8],
+        shape: &Depthwise,
+    ) {
+        let taps = shape.window().taps().unwrap_or(usize::MAX);
+        if taps > depthwise::MAX_TAPS {
+            return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
+        }
+        depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
+    }
+}
