@@ -8,6 +8,7 @@ mod gemm;
 
 use core::arch::asm;
 
+use crate::requant::Bounds;
 use crate::{Backend, Depthwise, GemmOut, Requant, Weights, scalar};
 
 /// Proof that the CPU has the DSP extension, as the target demands.
@@ -84,6 +85,55 @@ fn multiply_high(a: u32, b: u32, acc: i32) -> i32 {
             options(pure, nomem, nostack, preserves_flags));
     }
     sum
+}
+
+/// `Bounds`, ready for `quantize`.
+#[derive(Clone, Copy)]
+struct Narrow {
+    bounds: Bounds,
+    #[cfg(arm_vfp)]
+    limits: [i32; 2],
+}
+
+impl Narrow {
+    fn new(requant: &Requant<'_>) -> Self {
+        let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
+        Self {
+            bounds,
+            #[cfg(arm_vfp)]
+            limits: [i32::from(requant.lo), i32::from(requant.hi)],
+        }
+    }
+
+    /// [`Bounds::quantize`] of `acc as f32 * scale`.
+    #[inline(always)]
+    fn quantize(self, acc: i32, scale: f32) -> i8 {
+        #[cfg(arm_vfp)]
+        if scale.is_finite() {
+            // What is finite is no NaN, so that rounding first and clamping then is the same, and takes fewer instructions.
+            let rounded: i32;
+            // SAFETY: the target has a floating-point unit. `vcvtr` rounds as the mode says, which is at its default, half
+            // to even, and saturates.
+            unsafe {
+                asm!(
+                    "vmov s0, {0}",
+                    "vmov s1, {1}",
+                    "vcvt.f32.s32 s0, s0",
+                    "vmul.f32 s0, s0, s1",
+                    "vcvtr.s32.f32 s0, s0",
+                    "vmov {0}, s0",
+                    inout(reg) acc => rounded,
+                    in(reg) scale.to_bits(),
+                    out("s0") _,
+                    out("s1") _,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            let [lo, hi] = self.limits;
+            return rounded.saturating_add(self.bounds.zero_point).max(lo).min(hi) as i8;
+        }
+        self.bounds.quantize(acc as f32 * scale)
+    }
 }
 
 /// Up to four i8 as a word, zeros after them.

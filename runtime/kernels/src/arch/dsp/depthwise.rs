@@ -2,8 +2,8 @@
 
 use core::arch::asm;
 
-use super::{multiply_high, multiply_low, whole_word, widen, word};
-use crate::requant::{Bounds, scale_at};
+use super::{Narrow, multiply_high, multiply_low, whole_word, widen, word};
+use crate::requant::scale_at;
 use crate::window::OUTSIDE;
 use crate::{Depthwise, Requant};
 
@@ -25,7 +25,7 @@ pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, 
     if !operands_fit || !w_fits || channels == 0 {
         return;
     }
-    let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
+    let narrow = Narrow::new(&requant);
     let (mut weights, mut offsets) = ([[0; 2]; MAX_TAPS], [OUTSIDE; MAX_TAPS]);
     let (Some(weights), Some(offsets)) = (weights.get_mut(..taps), offsets.get_mut(..taps)) else { return };
     let (inner_rows, inner_columns) = (window.inside(0), window.inside(1));
@@ -44,7 +44,7 @@ pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, 
             weights,
             bias: core::array::from_fn(|c| bias.get(first + c).copied().unwrap_or(0)),
             scale: core::array::from_fn(|c| scale_at(requant.scale, first + c)),
-            bounds,
+            narrow,
             pad: whole_word(&[shape.pad_value; 4]),
         };
         for oy in 0..shape.out_h {
@@ -80,7 +80,7 @@ struct Block<'a> {
     weights: &'a [[u32; 2]],
     bias: [i32; 4],
     scale: [f32; 4],
-    bounds: Bounds,
+    narrow: Narrow,
     pad: u32,
 }
 
@@ -162,7 +162,7 @@ impl Block<'_> {
     #[inline]
     fn finish(&self, acc: [i32; 4], y: &mut [i8]) {
         for ((y, acc), scale) in y.iter_mut().zip(acc).zip(self.scale) {
-            *y = self.bounds.quantize(acc as f32 * scale);
+            *y = self.narrow.quantize(acc, scale);
         }
     }
 }

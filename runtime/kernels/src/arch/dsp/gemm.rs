@@ -2,10 +2,10 @@
 
 use core::arch::asm;
 
-use super::{multiply_both, whole_word, widen, word};
+use super::{Narrow, multiply_both, whole_word, widen, word};
 use crate::GemmOut;
 use crate::gemm::{operands_fit, rows_fit};
-use crate::requant::{Bounds, scale_at};
+use crate::requant::scale_at;
 
 /// Four of `k` of two widened rows, in native byte order: even and odd elements of the one, then of the other.
 type Quad = [u8; 16];
@@ -46,8 +46,8 @@ pub(super) fn gemm(
     let operands = Operands { a, lda, w, k, bias };
     match out {
         GemmOut::I8(y, requant) => {
-            let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
-            operands.run(m, n, y, ldc, rows, |acc, j| bounds.quantize(acc as f32 * scale_at(requant.scale, j)));
+            let narrow = Narrow::new(&requant);
+            operands.run(m, n, y, ldc, rows, |acc, j| narrow.quantize(acc, scale_at(requant.scale, j)));
         }
         GemmOut::I32(y) => operands.run(m, n, y, ldc, rows, |acc, _| acc),
         GemmOut::F32(y, scale) => operands.run(m, n, y, ldc, rows, |acc, j| acc as f32 * scale_at(scale, j)),
@@ -65,38 +65,105 @@ struct Operands<'a> {
 impl Operands<'_> {
     fn run<T>(&self, m: usize, n: usize, y: &mut [T], ldc: usize, rows: &mut [Quad], finish: impl Fn(i32, usize) -> T) {
         let row = |i: usize| self.a.get(i * self.lda..).and_then(|rest| rest.get(..self.k));
+        let bias = |j: usize| self.bias.get(j).copied().unwrap_or(0);
         for i in (0..m).step_by(2) {
+            let two = i + 1 < m;
             let Some(first) = row(i) else { return };
-            // A row without a neighbour is its own.
-            let second = if i + 1 < m { row(i + 1) } else { Some(first) };
+            let second = if two { row(i + 1) } else { Some(first) };
             let Some(second) = second else { return };
             prepare(first, second, rows);
-            for j in (0..n).step_by(2) {
-                let two = j + 1 < n;
-                let acc = self.dots(rows, [j, if two { j + 1 } else { j }]);
-                for (r, acc) in acc.into_iter().enumerate().take(m - i) {
-                    let out = y.get_mut((i + r) * ldc + j..).unwrap_or(&mut []);
-                    for (c, (out, acc)) in out.iter_mut().zip(acc).enumerate().take(if two { 2 } else { 1 }) {
-                        *out = finish(acc, j + c);
-                    }
+            let (above, below) = y.get_mut(i * ldc..).unwrap_or_default().split_at_mut_checked(ldc).unwrap_or_default();
+            // The last row may be shorter than `ldc`, and need not begin a pair.
+            let (above, below) =
+                if two { (above, below) } else { (y.get_mut(i * ldc..).unwrap_or_default(), &mut [][..]) };
+            let (above, above_last) = above.get_mut(..n).unwrap_or_default().as_chunks_mut::<2>();
+            let (below, below_last) = below.get_mut(..n).unwrap_or_default().as_chunks_mut::<2>();
+            let mut below = below.iter_mut();
+            let mut weights = self.w;
+            let mut j = 0;
+            for above in above {
+                let Some((channels, rest)) = weights.split_at_checked(2 * self.k) else { return };
+                let Some((v, w)) = channels.split_at_checked(self.k) else { return };
+                weights = rest;
+                let acc = if two { dots::<2>(rows, [v, w]) } else { dots::<1>(rows, [v, w]) };
+                let bias = [bias(j), bias(j + 1)];
+                let put = |to: &mut [T; 2], [a, b]: [i32; 2]| {
+                    *to = [finish(a.wrapping_add(bias[0]), j), finish(b.wrapping_add(bias[1]), j + 1)];
+                };
+                put(above, acc[0]);
+                if let Some(below) = below.next() {
+                    put(below, acc[1]);
+                }
+                j += 2;
+            }
+            if let Some(w) = weights.get(..self.k).filter(|_| n % 2 == 1) {
+                let acc = dots::<2>(rows, [w, w]);
+                for (to, acc) in above_last.iter_mut().chain(below_last).zip(acc) {
+                    *to = finish(acc[0].wrapping_add(bias(j)), j);
                 }
             }
         }
     }
+}
 
-    /// The sums of two rows with two output channels.
-    #[inline(always)]
-    fn dots(&self, rows: &[Quad], channels: [usize; 2]) -> [[i32; 2]; 2] {
-        let bias = channels.map(|j| self.bias.get(j).copied().unwrap_or(0));
-        let [v, w] = channels.map(|j| self.w.get(j * self.k..).and_then(|rest| rest.get(..self.k)).unwrap_or(&[]));
-        let mut acc = [bias; 2];
-        let ((v, v_rest), (w, w_rest)) = (v.as_chunks::<4>(), w.as_chunks::<4>());
-        let whole = v.len().min(w.len()).min(rows.len());
-        add_all(&mut acc, rows.get(..whole).unwrap_or(&[]), [v, w]);
-        if let Some(x) = rows.get(whole) {
-            add(&mut acc, words(x), [word(v_rest), word(w_rest)]);
-        }
-        acc
+/// The sums of `R` of the two rows with two output channels; of the other anything.
+#[inline(always)]
+fn dots<const R: usize>(rows: &[Quad], [v, w]: [&[i8]; 2]) -> [[i32; 2]; 2] {
+    let mut acc = [[0; 2]; 2];
+    let ((v, v_rest), (w, w_rest)) = (v.as_chunks::<4>(), w.as_chunks::<4>());
+    let whole = v.len();
+    let (most, last) = rows.split_at_checked(whole).unwrap_or_default();
+    if R == 1 {
+        add_one(&mut acc[0], most, [v, w]);
+    } else {
+        add_all(&mut acc, most, [v, w]);
+    }
+    if let Some(x) = last.first() {
+        add(&mut acc, words(x), [word(v_rest), word(w_rest)]);
+    }
+    acc
+}
+
+/// As [`add_all`], of the first row alone.
+#[inline(always)]
+fn add_one(acc: &mut [i32; 2], rows: &[Quad], [v, w]: [&[[i8; 4]]; 2]) {
+    if rows.is_empty() || v.len() < rows.len() || w.len() < rows.len() {
+        return;
+    }
+    let [first, second] = acc;
+    // SAFETY: as in `add_all`.
+    unsafe {
+        asm!(
+            "2:",
+            "ldr {t}, [{v}], #4",
+            "ldr {u}, [{w}], #4",
+            "ldr {x0}, [{x}]",
+            "ldr {x1}, [{x}, #4]",
+            "sxtb16 {te}, {t}",
+            "sxtb16 {t}, {t}, ror #8",
+            "sxtb16 {ue}, {u}",
+            "sxtb16 {u}, {u}, ror #8",
+            "add {x}, #16",
+            "smlad {a}, {x0}, {te}, {a}",
+            "smlad {b}, {x0}, {ue}, {b}",
+            "smlad {a}, {x1}, {t}, {a}",
+            "smlad {b}, {x1}, {u}, {b}",
+            "cmp {x}, {end}",
+            "bne 2b",
+            a = inout(reg) *first,
+            b = inout(reg) *second,
+            v = inout(reg) v.as_ptr() => _,
+            w = inout(reg) w.as_ptr() => _,
+            x = inout(reg) rows.as_ptr() => _,
+            end = in(reg) rows.as_ptr_range().end,
+            t = out(reg) _,
+            te = out(reg) _,
+            u = out(reg) _,
+            ue = out(reg) _,
+            x0 = out(reg) _,
+            x1 = out(reg) _,
+            options(readonly, nostack),
+        );
     }
 }
 

@@ -1,0 +1,14 @@
+//! Puts the memory layout where the linker looks for it, and the package where the program does.
+
+use std::path::PathBuf;
+
+fn main() {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    std::fs::write(out.join("memory.x"), include_bytes!("memory.x")).expect("OUT_DIR can be written");
+    println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-env-changed=DUNLIN_PACKAGE");
+    let package = std::env::var("DUNLIN_PACKAGE").unwrap_or_else(|_| "../recorder/data/kws.dunlin".into());
+    println!("cargo:rerun-if-changed={package}");
+    std::fs::copy(&package, out.join("package.dunlin")).unwrap_or_else(|e| panic!("DUNLIN_PACKAGE={package}: {e}"));
+}
