@@ -49,12 +49,26 @@ pub fn missing() -> Option<&'static str> {
 /// # Errors
 /// What cargo said.
 pub fn build(target: &'static str, program: &str, features: &[&str]) -> Result<Image, String> {
+    build_with(target, program, features, &[])
+}
+
+/// As [`build`], with variables of the environment.
+///
+/// # Errors
+/// What cargo said.
+pub fn build_with(
+    target: &'static str,
+    program: &str,
+    features: &[&str],
+    variables: &[(&str, &Path)],
+) -> Result<Image, String> {
     let installed = sysroot().is_some_and(|root| root.join("lib/rustlib").join(target).join("lib").exists());
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--release", "--locked", "--target", target, "--bin", program]);
     if !features.is_empty() {
         cargo.args(["--features", &features.join(",")]);
     }
+    cargo.envs(variables.iter().copied());
     if !installed {
         cargo.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1");
     }
