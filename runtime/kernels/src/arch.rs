@@ -16,5 +16,7 @@ pub use avx2::Avx2;
 pub use avx512vnni::Avx512Vnni;
 #[cfg(arm_dsp)]
 pub use dsp::Dsp;
+#[cfg(arm_fma)]
+pub use dsp::fma;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use neon::{Neon, NeonDot};

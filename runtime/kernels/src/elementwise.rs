@@ -48,7 +48,7 @@ impl Add {
     pub(crate) fn apply(&self, bounds: Bounds, a: i8, b: i8) -> i8 {
         let a = i32::from(a).wrapping_add(self.a_offset) as f32;
         let b = i32::from(b).wrapping_add(self.b_offset) as f32;
-        bounds.quantize(libm::fmaf(a, self.a_scale, libm::fmaf(b, self.b_scale, self.offset)))
+        bounds.quantize(crate::requant::fma(a, self.a_scale, crate::requant::fma(b, self.b_scale, self.offset)))
     }
 }
 

@@ -60,6 +60,6 @@ pub use backend::Backend;
 pub use best::{Best, Native, available, best, native};
 pub use elementwise::{Add, Mul};
 pub use gemm::{GemmOut, Weights, WeightsF32};
-pub use requant::{Requant, round_half_even};
+pub use requant::{Requant, fma, round_half_even};
 pub use scalar::Scalar;
 pub use window::{Depthwise, Pool};

@@ -102,6 +102,17 @@ pub fn round_half_even(x: f32) -> f32 {
     if x.abs() < 4_194_304.0 { (x + MAGIC) - MAGIC } else { libm::rintf(x) }
 }
 
+/// `a * b + c`, rounded once.
+#[cfg(not(arm_fma))]
+#[inline]
+#[must_use]
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    libm::fmaf(a, b, c)
+}
+
+#[cfg(arm_fma)]
+pub use crate::arch::fma;
+
 #[cfg(test)]
 mod tests {
     use super::*;

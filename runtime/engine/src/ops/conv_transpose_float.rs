@@ -132,7 +132,7 @@ fn try_run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B)
                         Some(weights) => backend.axpy_f32(x, weights, to),
                         None => {
                             for (i, to) in to.iter_mut().enumerate() {
-                                *to = libm::fmaf(x, *weights.get(index(&s, g, channel, i))?, *to);
+                                *to = dunlin_kernels::fma(x, *weights.get(index(&s, g, channel, i))?, *to);
                             }
                         }
                     }

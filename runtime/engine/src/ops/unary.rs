@@ -136,7 +136,7 @@ fn sigmoid(x: f32) -> f32 {
     }
     let x = x.clamp(-18.0, 18.0);
     let t = x * x;
-    let fma = libm::fmaf;
+    let fma = dunlin_kernels::fma;
     let mut p = fma(t, 4.37031012579801e-11, 1.15627324459942e-07);
     for c in [6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01] {
         p = fma(p, t, c);

@@ -87,6 +87,32 @@ fn multiply_high(a: u32, b: u32, acc: i32) -> i32 {
     sum
 }
 
+/// `a * b + c`, rounded once.
+#[cfg(arm_fma)]
+#[inline]
+#[must_use]
+pub fn fma(a: f32, b: f32, c: f32) -> f32 {
+    let sum: u32;
+    // SAFETY: the target has a floating-point unit with the instruction.
+    unsafe {
+        asm!(
+            "vmov s0, {0}",
+            "vmov s1, {1}",
+            "vmov s2, {2}",
+            "vfma.f32 s0, s1, s2",
+            "vmov {0}, s0",
+            inout(reg) c.to_bits() => sum,
+            in(reg) a.to_bits(),
+            in(reg) b.to_bits(),
+            out("s0") _,
+            out("s1") _,
+            out("s2") _,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    f32::from_bits(sum)
+}
+
 /// `Bounds`, ready for `quantize`.
 #[derive(Clone, Copy)]
 struct Narrow {
