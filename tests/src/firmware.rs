@@ -6,6 +6,9 @@ use std::process::Command;
 /// Boards' targets.
 pub const TARGETS: [&str; 2] = ["thumbv7em-none-eabihf", "thumbv6m-none-eabi"];
 
+/// A Cortex-M55, as `.cargo/config.toml` has it.
+pub const HELIUM: &str = "thumbv8m.main-none-eabihf";
+
 /// A program that was built, and what it takes.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -133,7 +136,11 @@ impl Image {
     pub fn run(&self) -> Result<serde_json::Value, String> {
         // QEMU has no Cortex-M0 with so much memory; a Cortex-M3 runs what is built for one. With `-icount` the clock
         // goes by instructions.
-        let board = if self.target == "thumbv6m-none-eabi" { "mps2-an385" } else { "mps2-an386" };
+        let board = match self.target {
+            "thumbv6m-none-eabi" => "mps2-an385",
+            HELIUM => "mps3-an547",
+            _ => "mps2-an386",
+        };
         let output = Command::new("qemu-system-arm")
             .args(["-M", board, "-nographic", "-monitor", "none", "-serial", "null", "-icount", "shift=0"])
             .args(["-semihosting-config", "enable=on,target=native", "-kernel"])

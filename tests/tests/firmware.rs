@@ -2,7 +2,7 @@
 //! memory that it may take.
 
 use dunlin::onnx::{Options, compile};
-use dunlin_tests::firmware::{TARGETS, build, folder, missing};
+use dunlin_tests::firmware::{HELIUM, TARGETS, build, folder, missing};
 use dunlin_update::delta::{EncodeOptions, encode};
 
 /// Most bytes of flash and of memory, static and stack: verifying and applying have to stay within 24 KiB and 8 KiB; the
@@ -52,4 +52,22 @@ fn its_data_is_not_stale() {
         std::fs::write(data("new.patch"), &patch).expect("it can be written");
     }
     assert!(std::fs::read(data("new.patch")).expect("the difference") == patch, "run this once with DUNLIN_WRITE=1");
+}
+
+/// The kernels that a board has of its own run, and give the bits of the scalar ones and of ONNX Runtime on the keyword
+/// model, in fewer instructions.
+#[test]
+fn boards_run_their_own_kernels() {
+    if let Some(what) = missing() {
+        eprintln!("skipped: needs {what}");
+        return;
+    }
+    for (target, backend) in [(TARGETS[0], "dsp"), (TARGETS[1], "scalar"), (HELIUM, "mve")] {
+        let image = build(target, "inference", &[]).unwrap_or_else(|e| panic!("{target}: {e}"));
+        let told = image.run().unwrap_or_else(|e| panic!("{target}: {e}"));
+        println!("{target}: {told}");
+        assert_eq!((&told["right"], &told["backend"]), (&true.into(), &backend.into()));
+        let count = |key: &str| told[key].as_u64().expect("a number");
+        assert!(backend == "scalar" || count("instructions") < count("scalar") * 2 / 3, "{told}");
+    }
 }

@@ -1,5 +1,5 @@
 //! Runs a package's golden vectors with the scalar kernels and with the target's own, and counts instructions: under `qemu
-//! -icount shift=0` an instruction is a nanosecond, so that a tick of the board's 25 MHz is 40 of them.
+//! -icount shift=0` an instruction is a nanosecond, so that a tick of a 25 MHz board is 40 of them.
 //!
 //! `DUNLIN_PACKAGE=model.dunlin cargo run --release --target thumbv7em-none-eabihf --bin inference`
 #![no_std]
@@ -12,8 +12,11 @@ use cortex_m_semihosting::{debug, hprintln};
 use dunlin::kernels::{Backend, Scalar, native};
 use dunlin::{Arena, Model, Package, Session, ops};
 
-/// Instructions of a tick.
-const TICK: u64 = 40;
+/// A thousand times the instructions of a tick.
+const TICK: u64 = match u64::from_str_radix(env!("DUNLIN_TICK_PS"), 10) {
+    Ok(tick) => tick,
+    Err(_) => 0,
+};
 /// SysTick counts down from here.
 const TOP: u32 = 0x00FF_FFFF;
 
@@ -43,7 +46,7 @@ fn measure<B: Backend>(package: &Package<'_>, memory: &mut [u8], backend: B) -> 
         let start = SYST::get_current();
         session.run();
         // Down, and at most once around.
-        instructions = u64::from(start.wrapping_sub(SYST::get_current()) & TOP) * TICK;
+        instructions = u64::from(start.wrapping_sub(SYST::get_current()) & TOP) * TICK / 1000;
         let right = case.outputs().enumerate().all(|(i, tensor)| session.output(i).bytes() == tensor.data);
         if !right {
             return None;

@@ -7,6 +7,8 @@ mod avx512vnni;
 
 #[cfg(arm_dsp)]
 mod dsp;
+#[cfg(arm_mve)]
+mod mve;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 
@@ -18,5 +20,7 @@ pub use avx512vnni::Avx512Vnni;
 pub use dsp::Dsp;
 #[cfg(arm_fma)]
 pub use dsp::fma;
+#[cfg(arm_mve)]
+pub use mve::Mve;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use neon::{Neon, NeonDot};

@@ -2,6 +2,8 @@
 
 #[cfg(arm_dsp)]
 use crate::Dsp;
+#[cfg(arm_mve)]
+use crate::Mve;
 use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32};
 #[cfg(target_arch = "x86_64")]
 use crate::{Avx2, Avx512Vnni};
@@ -32,6 +34,9 @@ pub enum Best {
     /// The DSP extension of 32-bit ARM.
     #[cfg(arm_dsp)]
     Dsp(Dsp),
+    /// The vectors of ARMv8.1-M.
+    #[cfg(arm_mve)]
+    Mve(Mve),
 }
 
 /// The fastest backend of the running CPU.
@@ -41,8 +46,11 @@ pub fn best() -> Best {
 }
 
 /// The fastest backend that the target is known to have: for firmware, which links one backend and never asks.
-#[cfg(arm_dsp)]
+#[cfg(all(arm_dsp, not(arm_mve)))]
 pub type Native = Dsp;
+/// The fastest backend that the target is known to have: for firmware, which links one backend and never asks.
+#[cfg(arm_mve)]
+pub type Native = Mve;
 /// The fastest backend that the target is known to have: for firmware, which links one backend and never asks.
 #[cfg(not(arm_dsp))]
 pub type Native = Scalar;
@@ -50,8 +58,10 @@ pub type Native = Scalar;
 /// The token of [`Native`].
 #[must_use]
 pub const fn native() -> Native {
-    #[cfg(arm_dsp)]
+    #[cfg(all(arm_dsp, not(arm_mve)))]
     return Dsp::new();
+    #[cfg(arm_mve)]
+    return Mve::new();
     #[cfg(not(arm_dsp))]
     Scalar
 }
@@ -65,6 +75,8 @@ pub fn available() -> impl Iterator<Item = Best> {
     let found = found.chain(Neon::detect().map(Best::Neon)).chain(NeonDot::detect().map(Best::NeonDot));
     #[cfg(arm_dsp)]
     let found = found.chain(Dsp::detect().map(Best::Dsp));
+    #[cfg(arm_mve)]
+    let found = found.chain(Mve::detect().map(Best::Mve));
     found
 }
 
@@ -86,6 +98,8 @@ macro_rules! forward {
                         Best::NeonDot(backend) => backend.$name($($arg),*),
                         #[cfg(arm_dsp)]
                         Best::Dsp(backend) => backend.$name($($arg),*),
+                        #[cfg(arm_mve)]
+                        Best::Mve(backend) => backend.$name($($arg),*),
                     }
                 }
             )*

@@ -52,6 +52,8 @@ mod window;
 
 #[cfg(arm_dsp)]
 pub use arch::Dsp;
+#[cfg(arm_mve)]
+pub use arch::Mve;
 #[cfg(target_arch = "x86_64")]
 pub use arch::{Avx2, Avx512Vnni};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]

@@ -115,14 +115,14 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
 
 /// `Bounds`, ready for `quantize`.
 #[derive(Clone, Copy)]
-struct Narrow {
+pub(super) struct Narrow {
     bounds: Bounds,
     #[cfg(arm_vfp)]
     limits: [i32; 2],
 }
 
 impl Narrow {
-    fn new(requant: &Requant<'_>) -> Self {
+    pub(super) fn new(requant: &Requant<'_>) -> Self {
         let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
         Self {
             bounds,
@@ -133,7 +133,7 @@ impl Narrow {
 
     /// [`Bounds::quantize`] of `acc as f32 * scale`.
     #[inline(always)]
-    fn quantize(self, acc: i32, scale: f32) -> i8 {
+    pub(super) fn quantize(self, acc: i32, scale: f32) -> i8 {
         #[cfg(arm_vfp)]
         if scale.is_finite() {
             // What is finite is no NaN, so that rounding first and clamping then is the same, and takes fewer instructions.
