@@ -36,3 +36,25 @@ impl<C: Clock> Wide<C> {
         u64::from(self.wraps) << 32 | u64::from(now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Steps(u32);
+
+    impl Clock for Steps {
+        fn now(&mut self) -> u32 {
+            self.0 = self.0.wrapping_add(1 << 31);
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_wide_clock_does_not_wrap() {
+        let mut clock = Wide::new(Steps(5));
+        for i in 1..20 {
+            assert_eq!(clock.now(), 5 + (i << 31));
+        }
+    }
+}

@@ -154,7 +154,10 @@ impl<'a> Talk<'a> {
 
     /// Nobody answers: rests, longer each time, from half to one and a half times as long.
     fn give_up(&mut self, now: u64, config: &Config<'_>) {
-        let wait = config.interval.saturating_mul(1 << self.failures.min(16)).clamp(config.least, config.most.max(1));
+        let wait = config
+            .interval
+            .saturating_mul(1 << self.failures.min(16))
+            .clamp(config.least, config.most.max(config.least));
         self.failures = self.failures.saturating_add(1);
         let wait = (wait / 2).saturating_add(self.random(wait)).max(config.least);
         self.rest(now.saturating_add(wait));
@@ -428,10 +431,9 @@ where
             let context = context(&self.config, &self.calendar, &self.hint, &self.time);
             let documents = self.talk.documents();
             return match self.flags.take(documents, &self.updater.state().root, self.updater.verifier(), &context) {
-                Ok(_) => {
-                    let sequence = self.flags.sequence();
-                    self.consider(now);
-                    Event::Flags { sequence }
+                Ok(newer) => {
+                    let event = self.consider(now);
+                    if newer { Event::Flags { sequence: self.flags.sequence() } } else { event }
                 }
                 Err(reason) => self.refuse_flags(now, chunk.offer, reason),
             };
