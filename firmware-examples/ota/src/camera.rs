@@ -1,6 +1,6 @@
 //! What stands for a camera: images in the flash, one after the other, each with the digit that is on it.
 
-use dunlin::kernels::Scalar;
+use dunlin::kernels::Native;
 use dunlin::{InputError, Session};
 use dunlin_mcu::{Mapped, Task};
 
@@ -38,8 +38,8 @@ impl Camera {
     }
 }
 
-impl Task<Scalar> for Camera {
-    fn fill(&mut self, session: &mut Session<'_, '_, Scalar>) -> Result<(), InputError> {
+impl Task<Native> for Camera {
+    fn fill(&mut self, session: &mut Session<'_, '_, Native>) -> Result<(), InputError> {
         let input = session.input(0);
         let (dtype, got) = (dunlin::DType::F32, self.pixels.len());
         let expected = input.tensor().map_or(0, |t| t.len());
@@ -52,7 +52,7 @@ impl Task<Scalar> for Camera {
         Ok(())
     }
 
-    fn read(&mut self, session: &Session<'_, '_, Scalar>) -> bool {
+    fn read(&mut self, session: &Session<'_, '_, Native>) -> bool {
         let output = session.output(0);
         if output.bytes().len() == OUTPUT {
             self.output.copy_from_slice(output.bytes());
