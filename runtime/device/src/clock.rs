@@ -58,7 +58,7 @@ mod tests {
         let mut time = Time::default();
         assert_eq!([time.tell(1000), time.tell(1010), time.tell(3), time.tell(5)], [0, 10, 10, 12]);
         assert_eq!((time.shown_at(20), time.shown_at(0)), (13, 5));
-        assert_eq!(time.tell(u64::MAX), u64::MAX - 5 + 12);
+        assert_eq!(time.tell(u64::MAX), u64::MAX);
         assert_eq!(time.tell(0), time.now());
     }
 

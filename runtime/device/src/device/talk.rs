@@ -136,7 +136,8 @@ impl<'a> Talk<'a> {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
-        (u128::from(self.random) * u128::from(of) >> 32) as u64
+        let random = u64::from(self.random);
+        ((random * (of & u64::from(u32::MAX))) >> 32) + random * (of >> 32)
     }
 
     fn rest(&mut self, until: u64) {
