@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dunlin_fleet::{Clock as _, ManualClock, hex, wire};
 use dunlin_telemetry::window::{Arm, Counter};
 use dunlin_telemetry::{Profile, Recorder};
-use dunlin_update::trust::{self, Ed25519, RootKeys, SecretKey};
+use dunlin_update::trust::{self, Ed25519, Manner, RootKeys, SecretKey};
 use dunlin_update::{Outcome, Phase, Reversal};
 use hyper::StatusCode;
 
@@ -41,6 +41,10 @@ pub(crate) struct Device {
     pub(crate) acknowledged: Vec<(u32, u32)>,
     pub(crate) offered: Vec<[u8; 32]>,
     pub(crate) behaviour: Behaviour,
+    /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
+    pub(crate) shadow: Option<([u8; 32], u32)>,
+    pub(crate) disagrees: u32,
+    had_shadow: bool,
     pub(crate) clock: ManualClock,
     nonce: u64,
 }
@@ -82,6 +86,9 @@ impl Device {
             acknowledged: Vec::new(),
             offered: Vec::new(),
             behaviour: Behaviour::Good,
+            shadow: None,
+            disagrees: 2,
+            had_shadow: false,
             clock: clock.clone(),
             nonce: 0,
         }
@@ -89,15 +96,25 @@ impl Device {
 
     /// Measures an hour, to be sent with the next poll.
     pub(crate) fn measure(&mut self) {
+        self.measure_for(3600);
+    }
+
+    /// Measures so many seconds.
+    pub(crate) fn measure_for(&mut self, seconds: u32) {
         let model = self.running.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
         let mut recorder = Recorder::<10, 0>::new(self.boot, model);
         recorder.set_arm(Arm::Rest);
         recorder.count(Counter::Inferences, 1000);
+        if let Some((_, every)) = self.shadow {
+            recorder.set_arm(Arm::Shadow);
+            recorder.count(Counter::ShadowRuns, 1000 / every);
+            recorder.count(Counter::ShadowDisagreements, 10 * self.disagrees / every);
+        }
         if self.behaviour == Behaviour::Fails && self.candidate.is_some() && self.running == self.candidate {
             recorder.count(Counter::InferenceErrors, 40);
         }
         let mut bytes = [0; 512];
-        let len = recorder.take(3600).encode(Profile::Full, &mut bytes).expect("room");
+        let len = recorder.take(seconds).encode(Profile::Full, &mut bytes).expect("room");
         self.unsent.push(wire::Report { boot: self.boot, seq: self.seq, bytes: bytes[..len].to_vec() });
         self.seq += 1;
     }
@@ -167,9 +184,22 @@ impl Device {
         assert_eq!((rollout.name, release.name), (self.model.as_str(), self.model.as_str()));
         assert!(rollout.sequence >= self.sequence, "an older rollout: {} after {}", rollout.sequence, self.sequence);
         assert!(rollout.expires > self.clock.seconds());
-        assert!(rollout.bucket(&self.id) < rollout.share, "the document is not for this device");
-        assert_ne!(Some(rollout.digest), self.running);
+        assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
         self.sequence = rollout.sequence;
+        match rollout.audience.manner {
+            Manner::Shadow { every } => {
+                assert_ne!(Some(rollout.digest), self.running);
+                (self.shadow, self.had_shadow) = (Some((rollout.digest, every)), true);
+                return;
+            }
+            // What serves already: the shadow ends. It is said until a report shows that it did.
+            Manner::Instead if Some(rollout.digest) == self.running && self.had_shadow => {
+                self.shadow = None;
+                return;
+            }
+            _ => self.shadow = None,
+        }
+        assert_ne!(Some(rollout.digest), self.running);
         if self.phase != Phase::Idle && self.candidate == Some(rollout.digest) {
             // It has it already.
             return;
