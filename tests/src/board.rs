@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dunlin_mcu::frame::{self, Decoder, Step};
-use dunlin_mcu::message::{self, Chunk, Down, Fetching, Part, Refusal, Up, Want};
+use dunlin_mcu::message::{self, Chunk, Down, Fetching, News, Part, Refusal, Report, Up, Want};
 use dunlin_update::{Outcome, Phase};
 
 use goods::Publication;
@@ -44,6 +44,13 @@ pub enum Seen {
         input: u32,
         /// Bytes of the output.
         output: Vec<u8>,
+    },
+    /// It reported what it measured.
+    Report {
+        /// The start of the device.
+        boot: u32,
+        /// The window's number.
+        seq: u32,
     },
 }
 
@@ -218,7 +225,7 @@ fn judge<'p>(up: Up<'_>, published: Option<&'p Publication>) -> Result<(Seen, Op
                 failed: known.failed,
             };
             let news = published.filter(|p| known.running != Some(p.offer.digest));
-            let answer = news.map_or(Down::Nothing { wait: WAIT }, |p| Down::Offer(p.offer));
+            let answer = Down::News(News { wait: WAIT, offer: news.map(|p| p.offer), ..News::default() });
             (Seen::CheckIn(state), Some(answer))
         }
         Up::Want(want) => {
@@ -228,6 +235,7 @@ fn judge<'p>(up: Up<'_>, published: Option<&'p Publication>) -> Result<(Seen, Op
                 Part::Rollout => Some(&p.rollout[..]),
                 Part::Release => Some(&p.release[..]),
                 Part::Stream => Some(&p.stream[..]),
+                Part::Flags => None,
             });
             let bytes = part.and_then(|part| Some((part.len() as u32, part.get(want.offset as usize..)?)));
             let answer = bytes.map_or(Down::Gone { offer: want.offer }, |(total, bytes)| {
@@ -239,6 +247,7 @@ fn judge<'p>(up: Up<'_>, published: Option<&'p Publication>) -> Result<(Seen, Op
         }
         Up::Refused { reason, .. } => (Seen::Refused(reason), None),
         Up::Ran(ran) => (Seen::Ran { digest: ran.digest, input: ran.input, output: ran.output.to_vec() }, None),
+        Up::Report(Report { boot, seq, .. }) => (Seen::Report { boot, seq }, Some(Down::Stored { boot, seq })),
     })
 }
 

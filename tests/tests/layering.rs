@@ -11,7 +11,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin-update", &["dunlin-package"]),
     ("dunlin-telemetry", &[]),
     ("dunlin-rollout", &[]),
-    ("dunlin-mcu", &["dunlin", "dunlin-telemetry", "dunlin-update"]),
+    (
+        "dunlin-device",
+        &["dunlin-engine", "dunlin-kernels", "dunlin-package", "dunlin-rollout", "dunlin-telemetry", "dunlin-update"],
+    ),
+    ("dunlin-mcu", &["dunlin", "dunlin-device", "dunlin-telemetry", "dunlin-update"]),
     ("dunlin-compiler", &["dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin-models", &[]),

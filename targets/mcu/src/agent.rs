@@ -8,7 +8,7 @@ use heapless::Vec;
 
 use crate::clock::{Clock, has_passed};
 use crate::link::{Link, LinkError};
-use crate::message::{CheckIn, Chunk, Down, Fetching, Offer, Part, Refusal, Up, Want};
+use crate::message::{CheckIn, Chunk, Down, Fetching, News, Offer, Part, Refusal, Up, Want};
 use crate::runner::Runner;
 use crate::slots::Slots;
 
@@ -208,6 +208,7 @@ impl<'a, const D: usize> Agent<'a, D> {
                     root: known.root,
                     rollout: known.rollout,
                     floor: known.floor,
+                    flags: 0,
                     inferences: counters.inferences,
                     failed: counters.failed,
                     slowest: counters.slowest,
@@ -222,12 +223,12 @@ impl<'a, const D: usize> Agent<'a, D> {
 
     fn answer<S: Slots, V: Verifier>(&mut self, message: Down<'_>, updater: &mut Updater<'_, S, V>, now: u32) -> Event {
         match (message, self.state) {
-            (Down::Nothing { wait }, State::Asked) => {
+            (Down::News(News { offer: None, wait, .. }), State::Asked) => {
                 // Half of the clock's range at most, so that it cannot be missed.
                 self.rest(now, wait.saturating_mul(1000).min(u32::MAX / 2));
                 Event::Quiet
             }
-            (Down::Offer(offer), State::Asked) => self.begin(offer, updater, now),
+            (Down::News(News { offer: Some(offer), .. }), State::Asked) => self.begin(offer, updater, now),
             (Down::Gone { offer }, State::Wanting { .. }) if self.offer.is_some_and(|o| o.offer == offer) => {
                 self.rest(now, self.config.interval);
                 Event::Quiet
@@ -326,7 +327,7 @@ impl<'a, const D: usize> Agent<'a, D> {
                     },
                 }
             }
-            Part::Stream => Event::Quiet,
+            Part::Stream | Part::Flags => Event::Quiet,
         }
     }
 

@@ -56,7 +56,7 @@
 //! }
 //! ```
 //!
-//! What is said on the line is in [`message`], how it is framed in [`frame`], every byte of both in `WIRE.md`; a gateway
+//! What is said on the line is in [`message`], how it is framed in [`frame`], every byte of both in `WIRE.md` of `dunlin-device`; a gateway
 //! or a test uses the same two modules on the host. Nothing here allocates, panics or has `unsafe`, and every buffer has
 //! a length that is part of its type.
 //!
@@ -74,12 +74,11 @@ extern crate std;
 pub mod agent;
 pub mod clock;
 pub mod factory;
-pub mod frame;
 pub mod link;
 mod log;
-pub mod message;
 pub mod runner;
-pub mod slots;
+
+pub use dunlin_device::{frame, message, slots};
 
 pub use agent::{Agent, Config, Event};
 pub use clock::Clock;

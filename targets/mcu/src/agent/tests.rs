@@ -126,14 +126,15 @@ impl Line {
     fn answer(&mut self, up: &Up<'_>) -> Option<Vec<u8>> {
         let goods = &*GOODS;
         let message = match up {
-            Up::CheckIn(known) if known.last.is_some() => Down::Nothing { wait: 1 },
-            Up::CheckIn(_) => Down::Offer(goods.offer),
+            Up::CheckIn(known) if known.last.is_some() => Down::News(News { wait: 1, ..News::default() }),
+            Up::CheckIn(_) => Down::News(News { wait: 1, offer: Some(goods.offer), ..News::default() }),
             Up::Want(Want { offer, part, offset, len }) => {
                 let bytes = match part {
                     Part::Root(version) => goods.roots.get(*version as usize - 2)?,
                     Part::Rollout => &goods.rollout,
                     Part::Release => &goods.release,
                     Part::Stream => &goods.stream,
+                    Part::Flags => return None,
                 };
                 if *part == Part::Stream {
                     self.wanted.push(*offset);

@@ -18,17 +18,18 @@ fn a_check_in_byte_for_byte() {
         root: 2,
         rollout: 300,
         floor: 1,
+        flags: 400,
         inferences: 5,
         failed: 0,
         slowest: 128,
     });
     let mut buffer = [0; 128];
     let len = encode(&message, &mut buffer).expect("it fits");
-    let mut expected: Vec<u8> = [&[1, 0, 3][..], b"dev", &[6], b"digits", &[1]].concat();
+    let mut expected: Vec<u8> = [&[2, 0, 3][..], b"dev", &[6], b"digits", &[1]].concat();
     expected.extend([7; 32]);
     expected.extend([0, 0, 1]);
     expected.extend([9; PREFIX]);
-    expected.extend([2, 0, 0, 2, 0xAC, 2, 1, 5, 0, 0x80, 1]);
+    expected.extend([2, 0, 0, 2, 0xAC, 2, 1, 0x90, 3, 5, 0, 0x80, 1]);
     assert_eq!(&buffer[..len], &expected);
     assert_eq!(decode::<Up<'_>>(&buffer[..len]), Ok(message));
     assert_eq!(decode::<Up<'_>>(&buffer[..len + 1]), Err(MessageError::Malformed));
@@ -43,16 +44,51 @@ fn the_variants_have_the_numbers_of_the_document() {
     };
     let transfer = Transfer { id: [0; 8], len: 0, delta: false };
     let chunk = Chunk { offer: [0; 8], part: Part::Stream, offset: 0, total: 0, bytes: &[] };
-    assert_eq!(number(&Down::Nothing { wait: 0 }), 0);
-    assert_eq!(number(&Down::Offer(Offer { offer: [0; 8], digest: [0; 32], root: 1, transfer })), 1);
-    assert_eq!(number(&Down::Chunk(chunk)), 2);
-    assert_eq!(number(&Down::Gone { offer: [0; 8] }), 3);
+    let offer = Offer { offer: [0; 8], digest: [0; 32], root: 1, transfer };
+    assert_eq!(number(&Down::News(News { offer: Some(offer), ..News::default() })), 0);
+    assert_eq!(number(&Down::Chunk(chunk)), 1);
+    assert_eq!(number(&Down::Gone { offer: [0; 8] }), 2);
+    assert_eq!(number(&Down::Stored { boot: 0, seq: 0 }), 3);
     assert_eq!(PHASES.map(|p| p as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
+fn news_byte_for_byte() {
+    let transfer = Transfer { id: [3; 8], len: 300, delta: true };
+    let offer = Some(Offer { offer: [2; 8], digest: [7; 32], root: 2, transfer });
+    let flags = Some(FlagsOffer { offer: [1; 8], sequence: 129 });
+    let message = Down::News(News { wait: 1000, time: 1_800_000_000, flags, offer });
+    let mut buffer = [0; 128];
+    let len = encode(&message, &mut buffer).expect("it fits");
+    let mut expected: Vec<u8> = std::vec![2, 0, 0xE8, 7, 0x80, 0xA4, 0xA7, 0xDA, 6, 1];
+    expected.extend([1; 8]);
+    expected.extend([0x81, 1, 1]);
+    expected.extend([2; 8]);
+    expected.extend([7; 32]);
+    expected.push(2);
+    expected.extend([3; 8]);
+    expected.extend([0xAC, 2, 1]);
+    assert_eq!(&buffer[..len], &expected);
+    assert_eq!(decode::<Down<'_>>(&buffer[..len]), Ok(message));
+}
+
+#[test]
+fn reports_and_their_receipts_byte_for_byte() {
+    let mut buffer = [0; 32];
+    let up = Up::Report(Report { boot: 200, seq: 3, bytes: &[0x3F, 0x2A] });
+    let len = encode(&up, &mut buffer).expect("it fits");
+    assert_eq!(&buffer[..len], &[2, 4, 0xC8, 1, 3, 2, 0x3F, 0x2A]);
+    let down = Down::Stored { boot: 200, seq: 3 };
+    let len = encode(&down, &mut buffer).expect("it fits");
+    assert_eq!(&buffer[..len], &[2, 3, 0xC8, 1, 3]);
+    let want = Up::Want(Want { offer: [1; 8], part: Part::Flags, offset: 0, len: 128 });
+    let len = encode(&want, &mut buffer).expect("it fits");
+    assert_eq!(&buffer[..len], &[2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 0, 0x80, 1]);
+}
+
+#[test]
 fn another_version_is_named() {
-    assert_eq!(decode::<Down<'_>>(&[2, 0, 0]), Err(MessageError::Version(2)));
+    assert_eq!(decode::<Down<'_>>(&[1, 0, 0]), Err(MessageError::Version(1)));
 }
 
 #[test]

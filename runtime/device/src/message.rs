@@ -9,14 +9,14 @@ use dunlin_update::{Outcome, Phase, Rejection, Transfer, UpdateError};
 use serde::{Deserialize, Serialize};
 
 /// The version of the messages, the first byte of every payload.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of a [`Chunk`] message beside the bytes that it carries, at most, with the frame's CRC.
 pub const CHUNK_OVERHEAD: usize = 32;
 
 /// From the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Up<'a> {
-    /// What it is and has; the answer is [`Down::Nothing`] or [`Down::Offer`].
+    /// What it is and has; the answer is [`Down::News`].
     #[serde(borrow)]
     CheckIn(CheckIn<'a>),
     /// It wants bytes; the answer is [`Down::Chunk`] or [`Down::Gone`].
@@ -31,18 +31,16 @@ pub enum Up<'a> {
     /// An inference that it made, for who wants to look. No answer.
     #[serde(borrow)]
     Ran(Ran<'a>),
+    /// What it measured; the answer is [`Down::Stored`], once the report cannot be lost any more.
+    #[serde(borrow)]
+    Report(Report<'a>),
 }
 
 /// To the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Down<'a> {
-    /// There is nothing new. Ask again after so many milliseconds.
-    Nothing {
-        /// Milliseconds.
-        wait: u32,
-    },
-    /// There is a package.
-    Offer(Offer),
+    /// What there is for the device.
+    News(News),
     /// Bytes that the device wanted.
     #[serde(borrow)]
     Chunk(Chunk<'a>),
@@ -50,6 +48,13 @@ pub enum Down<'a> {
     Gone {
         /// The offer's identity.
         offer: [u8; 8],
+    },
+    /// A report is stored for good; the device need not keep it.
+    Stored {
+        /// The start of the device that the report is of.
+        boot: u32,
+        /// Its window's number.
+        seq: u32,
     },
 }
 
@@ -76,6 +81,8 @@ pub struct CheckIn<'a> {
     pub rollout: u64,
     /// Security counter below which it takes nothing.
     pub floor: u32,
+    /// Sequence of the flag document that it obeys; 0: none.
+    pub flags: u64,
     /// Inferences since it started.
     pub inferences: u32,
     /// Those of them that the application could not use.
@@ -115,6 +122,39 @@ pub struct Fetching {
     pub next: u32,
 }
 
+/// What there is for a device that checked in. Nobody signs this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News {
+    /// Milliseconds until it should check in again; the device has bounds of its own.
+    pub wait: u32,
+    /// Seconds since 1970, a hint for devices without a clock; 0: not known.
+    pub time: u64,
+    /// A flag document with a greater sequence than the device's.
+    pub flags: Option<FlagsOffer>,
+    /// A package to run.
+    pub offer: Option<Offer>,
+}
+
+/// A flag document that a device may fetch, as [`Part::Flags`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlagsOffer {
+    /// Identifies the document, such as the first bytes of its hash.
+    pub offer: [u8; 8],
+    /// Its sequence.
+    pub sequence: u64,
+}
+
+/// What a device measured in a window of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report<'a> {
+    /// Which start of the device.
+    pub boot: u32,
+    /// The window's number since that start; of merged windows the last.
+    pub seq: u32,
+    /// The window as `dunlin-telemetry` encodes it.
+    pub bytes: &'a [u8],
+}
+
 /// A package that a device may fetch. Nobody signs this: the documents that it leads to are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
@@ -128,7 +168,7 @@ pub struct Offer {
     pub transfer: Transfer,
 }
 
-/// The parts of an offer.
+/// The parts of offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Part {
@@ -140,6 +180,8 @@ pub enum Part {
     Release,
     /// The package or the difference.
     Stream,
+    /// The flag document.
+    Flags,
 }
 
 /// Bytes that a device wants.
@@ -197,6 +239,8 @@ pub enum Refusal {
     Confused,
     /// The device's storage failed.
     Storage,
+    /// The flag document is believed, but its flags do not decode.
+    Flags,
 }
 
 /// Why documents are not believed: [`TrustError`] without its details.

@@ -1,6 +1,6 @@
 //! Packages where the engine can read them.
 
-use dunlin::ARENA_ALIGN;
+use dunlin_engine::ARENA_ALIGN;
 use dunlin_update::flash::FlashStorage;
 use dunlin_update::record::Installed;
 use dunlin_update::storage::{Area, Geometry, Storage, StorageFault};
