@@ -5,7 +5,7 @@ mod devices;
 mod draft;
 mod flags;
 mod journal;
-mod profile;
+pub(crate) mod profile;
 mod publish;
 mod rollout;
 mod root;

@@ -11,6 +11,7 @@ pub mod difference;
 pub mod drift;
 pub mod failure;
 pub mod fleet;
+pub mod flock;
 pub mod inspect;
 pub mod keys;
 pub mod model;

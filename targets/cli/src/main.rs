@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use dunlin_cli::failure::Outcome;
-use dunlin_cli::{bench, calibrate, compile, delta, demo, drift, fleet, inspect, keys, run, sign, verify};
+use dunlin_cli::{bench, calibrate, compile, delta, demo, drift, fleet, flock, inspect, keys, run, sign, verify};
 use serde_json::json;
 
 /// On-device inference that gives the same bits on every machine.
@@ -44,6 +44,8 @@ enum Command {
     Drift(drift::Command),
     /// Publish to a fleet and roll out: what operators do
     Fleet(fleet::Fleet),
+    /// Let many simulated devices loose on a fleet server
+    Flock(flock::Flock),
     /// Compile and score the repository's own models
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -66,6 +68,7 @@ fn go(cli: &Cli) -> Outcome<()> {
         Command::Calibrate(c) => c.run(cli.json),
         Command::Drift(c) => c.run(cli.json),
         Command::Fleet(c) => c.run(cli.json),
+        Command::Flock(c) => c.run(cli.json),
         Command::Demo(c) => c.run(cli.json),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "dunlin", &mut std::io::stdout());

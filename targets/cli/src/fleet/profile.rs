@@ -44,9 +44,18 @@ fn file() -> Outcome<PathBuf> {
 /// # Errors
 /// When there is neither.
 pub(super) fn client() -> Outcome<Client> {
+    let (url, token) = connection()?;
+    Client::new(&url, &token)
+}
+
+/// The server's address and the token that profile and environment give.
+///
+/// # Errors
+/// When there is neither.
+pub(crate) fn connection() -> Outcome<(String, String)> {
     let (url, token) = (set(URL), set(TOKEN));
     if let (Some(url), Some(token)) = (&url, &token) {
-        return Client::new(url, token);
+        return Ok((url.clone(), token.clone()));
     }
     let path = file()?;
     let name = path.display();
@@ -70,7 +79,7 @@ pub(super) fn client() -> Outcome<Client> {
         let text = format!("{URL} names another server than {name} has a token for\n  hint: set {TOKEN} too");
         return Err(Failure::new(Code::Usage, text));
     }
-    Client::new(url.as_deref().unwrap_or(kept_url), token.as_deref().unwrap_or(kept_token))
+    Ok((url.unwrap_or_else(|| kept_url.to_owned()), token.unwrap_or_else(|| kept_token.to_owned())))
 }
 
 /// The token: from the environment, typed without being shown, or from what is piped in. Never an argument, which others on
