@@ -8,7 +8,7 @@ use heapless::{Deque, Vec};
 
 use crate::logging::warning;
 use crate::report::{Profile, Report};
-use crate::window::Window;
+use crate::window::{Head, Window};
 
 /// At most `N` windows, each of at most `B` bytes as a full report; at least 3 of them.
 ///
@@ -113,6 +113,12 @@ impl<const C: usize, const F: usize, const N: usize, const B: usize> Outbox<C, F
             }
         }
         removed
+    }
+
+    /// What window [`send`](Self::send) would write.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.window(0).map(|window| *window.head())
     }
 
     /// Writes the report of the oldest window and says how long it is; `None` when there is nothing to send, or `into` is

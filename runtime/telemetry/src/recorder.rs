@@ -283,6 +283,28 @@ impl Sample {
         sample
     }
 
+    /// With what another sample, of nothing but an input, saw: for whoever cannot show inputs and outputs at one time, since
+    /// they share memory.
+    #[must_use]
+    pub fn joined(mut self, input: &Self) -> Self {
+        const OF_INPUTS: u16 = flag::NOT_A_NUMBER | flag::SATURATED | flag::HASHED;
+        self.flags |= input.flags & OF_INPUTS;
+        self.input_hash = self.input_hash.rotate_left(7) ^ input.input_hash;
+        let features = self.features.iter_mut().zip(input.features);
+        features.filter(|(bin, _)| **bin == NONE).for_each(|(bin, seen)| *bin = seen);
+        if self.distance == NONE {
+            (self.distance, self.squared, self.axes) = (input.distance, input.squared, input.axes);
+        }
+        self
+    }
+
+    /// With whether a second model, which ran too, gave the same class.
+    #[must_use]
+    pub const fn with_shadow(mut self, agrees: bool) -> Self {
+        self.flags |= flag::SHADOW | if agrees { 0 } else { flag::DISAGREES };
+        self
+    }
+
     fn embed(&mut self, reference: &Reference<'_>, seen: &Observation<'_>) {
         let Some(embedding) = reference.embedding() else { return };
         let Some(values) = seen.port(embedding.port()) else { return };
@@ -401,6 +423,15 @@ impl<const C: usize, const F: usize> Recorder<C, F> {
         }
         self.feature_count = reference.features().count().min(F).min(SAMPLE_FEATURES) as u8;
         self
+    }
+
+    /// Goes on with another model: windows are numbered on, what was known of the one before is forgotten. The open window
+    /// should be taken before.
+    pub fn serve(&mut self, model: u16, reference: &Reference<'_>) {
+        let fresh = Self::new(self.boot, model).shaped(reference);
+        (self.model, self.latency_first) = (model, fresh.latency_first);
+        (self.class_count, self.feature_count) = (fresh.class_count, fresh.feature_count);
+        (self.previous, self.hashed, self.change) = (NO_CLASS, false, [0.0; 2]);
     }
 
     /// Sets the part in a rollout from now on; the open window should be taken before.

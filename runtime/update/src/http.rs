@@ -44,6 +44,10 @@ pub const MAX_REPORT: usize = 1024;
 /// for a rollout refuses them.
 pub const FLAGS: &str = "\0flags";
 
+/// The attribute of a device whose own identity, by which it finds its place in rollout documents, is not the id that the
+/// server gives it: the identity in hexadecimal digits. A device behind a gateway has it.
+pub const IDENTITY: &str = "identity";
+
 /// `POST /d/v1/enrol`, with an enrolment token; signed by the key it brings, with the nonce `0`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrol {

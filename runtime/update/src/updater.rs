@@ -287,8 +287,12 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         Ok(true)
     }
 
+    /// Whether the bytes in a package's slot have its hash. They are read, whatever was found before.
+    ///
+    /// # Errors
+    /// When the storage fails.
     #[inline(never)]
-    fn is_whole(&self, package: &Installed) -> Result<bool, UpdateError> {
+    pub fn is_whole(&self, package: &Installed) -> Result<bool, UpdateError> {
         let mut storage = self.storage.try_borrow_mut().map_err(|_| UpdateError::Storage)?;
         Ok(slot::holds(&mut *storage, package)?)
     }
@@ -313,6 +317,18 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The package that waits for its trial.
+    #[must_use]
+    pub fn staged(&self) -> Option<Installed> {
+        self.state.candidate.filter(|c| self.phase == Phase::Staged && c.stage == Stage::Staged).map(|c| c.package)
+    }
+
+    /// What checks signatures.
+    #[must_use]
+    pub fn verifier(&self) -> &V {
+        &self.verifier
     }
 
     /// What to tell the server.

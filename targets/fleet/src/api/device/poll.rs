@@ -114,7 +114,7 @@ async fn offer(
     running: Option<[u8; 32]>,
     whole: Option<[u8; 16]>,
 ) -> ApiResult<Option<wire::Offer>> {
-    let Some(identity) = unhex_array::<16>(&device.id) else { return Ok(None) };
+    let Some(identity) = device.identity() else { return Ok(None) };
     let digest = hex(&terms.digest);
     let mut connection = app.store.read().await?;
     let Some(package) = packages::get(&mut connection, &device.tenant, &digest).await? else { return Ok(None) };
