@@ -1,10 +1,13 @@
 //! `dunlin flock`: many simulated devices against a fleet server.
 
+pub mod digits;
 pub mod drive;
 pub mod faults;
 pub mod link;
+pub mod memory;
 pub mod pace;
 pub mod random;
+pub mod real;
 pub mod stand_in;
 pub mod tally;
 

@@ -10,7 +10,7 @@ use crate::table::{grouped, table};
 use crate::trust::day;
 
 /// Text of a field, empty when there is none.
-pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 

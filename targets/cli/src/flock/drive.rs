@@ -95,8 +95,9 @@ impl<M: Member> Slice<M> {
             }
             self.due.pop();
             if let Some(member) = self.members.get_mut(n) {
-                // Where time stands still, each has the time at which it is its turn.
-                let now = if pace.is_told() { due } else { pace.now() };
+                // Where time is told, each has the time at which it is its turn.
+                pace.tell(due);
+                let now = pace.now();
                 let next = member.turn(now, pace, &mut tally).max(now + 1);
                 self.due.push(Reverse((next, n)));
             }
@@ -131,9 +132,7 @@ mod tests {
     fn everybody_gets_their_turns_in_time() {
         let pace = Pace::told(Arc::new(SystemClock));
         let mut flock = Flock::new((1..=10).map(|n| (n, Every(n * 10, Vec::new()))), 3);
-        pace.tell(100);
         flock.run(&pace, 100);
-        pace.tell(200);
         flock.run(&pace, 200);
         let mut turns = 0;
         for Every(every, at) in flock.members() {

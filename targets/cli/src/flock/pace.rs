@@ -1,7 +1,8 @@
 //! A flock's time: the computer's, a multiple of it, or as somebody says.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dunlin_fleet::Clock;
@@ -9,50 +10,61 @@ use dunlin_fleet::Clock;
 /// Longest sleep, so that a flock that is to stop does.
 const NAP: Duration = Duration::from_millis(50);
 
+thread_local! {
+    /// What was told. Each thread has members of its own, and these come in the order of their time.
+    static TOLD: Cell<u64> = const { Cell::new(0) };
+}
+
 /// Where a flock has its time from. Moments are microseconds since it began.
 #[derive(Debug)]
 pub struct Pace {
     began: Instant,
     speed: f64,
-    /// The time when somebody tells it.
-    told: Option<AtomicU64>,
+    /// Whether the time is what is told.
+    told: bool,
     wall: Arc<dyn Clock>,
     stopped: AtomicBool,
+}
+
+/// The same time for those who speak to the server for devices.
+impl dunlin_gateway::Clock for Pace {
+    fn wall(&self) -> u64 {
+        self.wall.micros()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_micros(Pace::now(self))
+    }
 }
 
 impl Pace {
     /// So many times as fast as the computer's clock; requests have the wall clock's time.
     #[must_use]
     pub fn running(speed: f64, wall: Arc<dyn Clock>) -> Self {
-        Self { began: Instant::now(), speed, told: None, wall, stopped: AtomicBool::new(false) }
+        Self { began: Instant::now(), speed, told: false, wall, stopped: AtomicBool::new(false) }
     }
 
     /// Time that passes only when [`Pace::tell`] says so.
     #[must_use]
     pub fn told(wall: Arc<dyn Clock>) -> Self {
-        Self { told: Some(AtomicU64::new(0)), ..Self::running(1.0, wall) }
+        Self { told: true, ..Self::running(1.0, wall) }
     }
 
-    /// Says what time it is.
+    /// Says what time it is for this thread, where time is told.
     pub fn tell(&self, now: u64) {
-        if let Some(told) = &self.told {
-            told.store(now, Ordering::SeqCst);
-        }
+        TOLD.set(now);
     }
 
     /// Whether somebody tells the time.
     #[must_use]
     pub fn is_told(&self) -> bool {
-        self.told.is_some()
+        self.told
     }
 
     /// What time it is.
     #[must_use]
     pub fn now(&self) -> u64 {
-        match &self.told {
-            Some(told) => told.load(Ordering::SeqCst),
-            None => (self.began.elapsed().as_micros() as f64 * self.speed) as u64,
-        }
+        if self.told { TOLD.get() } else { (self.began.elapsed().as_micros() as f64 * self.speed) as u64 }
     }
 
     /// Microseconds since 1970, as a device with a good clock has them.
@@ -72,7 +84,7 @@ impl Pace {
     pub fn wait(&self, until: u64) -> bool {
         while !self.stopped.load(Ordering::Relaxed) {
             let now = self.now();
-            if self.told.is_some() || now >= until {
+            if self.told || now >= until {
                 return true;
             }
             let real = Duration::from_micros(((until - now) as f64 / self.speed) as u64);
