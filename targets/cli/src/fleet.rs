@@ -3,6 +3,7 @@
 pub mod client;
 mod devices;
 mod draft;
+mod drift;
 mod flags;
 mod journal;
 pub(crate) mod profile;
@@ -36,6 +37,8 @@ enum Action {
     Devices(devices::Devices),
     /// Show and set flags
     Flags(flags::Flags),
+    /// Show what devices count against their package's reference
+    Drift(drift::Drift),
     /// Show alerts
     Alerts(journal::Alerts),
     /// Show who did what, and check that the log is whole
@@ -55,6 +58,7 @@ impl Fleet {
             Action::Rollout(rollout) => rollout.run(&profile::client()?, json),
             Action::Devices(devices) => devices.run(&profile::client()?, json),
             Action::Flags(flags) => flags.run(&profile::client()?, json),
+            Action::Drift(drift) => drift.run(&profile::client()?, json),
             Action::Alerts(alerts) => alerts.run(&profile::client()?, json),
             Action::Audit(audit) => audit.run(&profile::client()?, json),
         }

@@ -15,18 +15,24 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dunlin::Block;
 use dunlin_fleet::SystemClock;
+use dunlin_gateway::{Client as Carrier, Connection, Site, SiteOptions};
+use dunlin_update::Limits;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::fleet::profile;
+use crate::model;
 use crate::table::{grouped, table};
-use crate::trust::{hex, unhex};
-use drive::Flock as Driven;
+use crate::trust::{Read, Signed, hex, unhex};
+use digits::{DEADLINE, Images};
+use drive::{Flock as Driven, Member};
 use faults::Faults;
 use link::Link;
 use pace::Pace;
+use real::{Factory, Real};
 use stand_in::{StandIn, Terms};
 use tally::Tally;
 
@@ -37,12 +43,19 @@ pub struct Flock {
     /// Devices
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     devices: u32,
-    /// Only their conversation with the server is real: no model runs, what they measure is drawn at random
+    /// Only their conversation with the server is real: no model runs, what they measure is drawn at random. Without it each
+    /// device runs the digits model on real images, and believes only what the fleet's root vouches for
     #[arg(long)]
     stand_in: bool,
-    /// The model's name
+    /// The model's name, of stand-ins
     #[arg(long, default_value = "digits")]
     model: String,
+    /// The package that devices leave the factory with, a version of the digits; version 1 of this repository when absent
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "stand_in")]
+    factory: Option<String>,
+    /// The root document that devices trust
+    #[arg(long, value_name = "FILE.root", required_unless_present = "stand_in")]
+    root: Option<String>,
     /// What packages are compiled for to run on them
     #[arg(long, default_value = "any")]
     target: String,
@@ -106,34 +119,83 @@ impl Flock {
     /// # Errors
     /// When no server is known, or when devices met with errors that nobody asked for.
     pub fn run(&self, json: bool) -> Outcome<()> {
-        if !self.stand_in {
-            let text = "devices that run a model are not built in yet\n  hint: --stand-in";
-            return Err(Failure::new(Code::Usage, text));
-        }
         let (url, token) = profile::connection()?;
-        let threads = usize::from(self.threads).min(self.devices as usize);
-        let spread = if self.herd { 60 } else { self.interval.as_secs() };
-        let terms = Arc::new(Terms {
-            link: Link::new(&url, &token, threads),
-            faults: self.faults.clone(),
-            model: self.model.clone(),
-            target: self.target.clone(),
-            running: self.running,
-            seed: self.seed,
-            interval: self.interval.as_secs(),
-            window: self.window.as_secs(),
-            rate: self.inferences,
-            spread,
-        });
         if !json {
             eprintln!("{}", self.simulated());
         }
-        let members = (0..self.devices).map(|n| StandIn::new(&terms, n));
-        let mut flock = Driven::new(members, threads);
-        let pace = Pace::running(self.speed, Arc::new(SystemClock));
+        let threads = usize::from(self.threads).min(self.devices as usize);
+        let pace = Arc::new(Pace::running(self.speed, Arc::new(SystemClock)));
+        if self.stand_in {
+            let terms = Arc::new(Terms {
+                link: Link::new(&url, &token, threads),
+                faults: self.faults.clone(),
+                model: self.model.clone(),
+                target: self.target.clone(),
+                running: self.running,
+                seed: self.seed,
+                interval: self.interval.as_secs(),
+                window: self.window.as_secs(),
+                rate: self.inferences,
+                spread: self.spread().as_secs(),
+            });
+            let flock = Driven::new((0..self.devices).map(|n| StandIn::new(&terms, n)), threads);
+            return self.drive(flock, &pace, json);
+        }
+        let terms = Arc::new(self.terms(&url, token, &pace)?);
+        let flock = Driven::new((0..self.devices).map(|n| Real::new(&terms, n)), threads);
+        self.drive(flock, &pace, json)
+    }
+
+    /// Within which all poll for the first time.
+    fn spread(&self) -> Duration {
+        if self.herd { Duration::from_secs(60) } else { self.interval }
+    }
+
+    /// What devices share that run a model.
+    fn terms(&self, url: &str, token: String, pace: &Arc<Pace>) -> Outcome<real::Terms> {
+        let images = Images::test()?;
+        let package = match &self.factory {
+            Some(path) => Block::from(&model::read(path)?[..]),
+            None => digits::package("1", &images)?,
+        };
+        let path = self.root.as_deref().unwrap_or_default();
+        let bytes = model::read(path)?;
+        let Signed::Root(root) = Read::new(path, &bytes)?.fields else {
+            return Err(Failure::damaged(path, "is no root document\n  hint: `dunlin keys init` writes one"));
+        };
+        let wrong = |e: &dyn std::fmt::Display| Failure::new(Code::Unreachable, format!("{url}: {e}"));
+        let connection = Connection { server: url.to_owned(), idle: usize::from(self.threads), ..Connection::default() };
+        let carrier = Carrier::with_clock(&connection, pace.clone()).map_err(|e| wrong(&e))?;
+        let site = Site::open(SiteOptions {
+            token: Some(token),
+            secret: Some(random::key_seed(self.seed, u32::MAX)),
+            target: self.target.clone(),
+            attributes: [("flock".to_owned(), "simulated".to_owned())].into(),
+            max_children: self.devices as usize,
+            max_wait: Duration::from_secs(86_400),
+            clock: pace.clone(),
+            ..SiteOptions::new(carrier)
+        });
+        Ok(real::Terms {
+            site: site.map_err(|e| wrong(&e))?,
+            factory: Factory::new(package, root)?,
+            name: "digits",
+            images,
+            usable: 0.5,
+            limits: Limits { inferences: 12, errors: 3, late: 3, deadline_us: DEADLINE },
+            faults: self.faults.clone(),
+            seed: self.seed,
+            rate: self.inferences,
+            spread: self.spread().as_micros() as u64,
+            interval: self.interval.as_micros() as u64,
+            window: self.window.as_micros() as u64,
+        })
+    }
+
+    fn drive<M: Member>(&self, mut flock: Driven<M>, pace: &Pace, json: bool) -> Outcome<()> {
         let bar = self.bar();
         let until = self.duration.as_micros() as u64;
-        flock.run_and_show(&pace, until, Duration::from_millis(250), |tally| {
+        flock.run_and_show(pace, until, Duration::from_millis(250), |tally| {
             bar.set_position(pace.now().min(until) / 1_000_000);
             bar.set_message(line(tally));
         });
@@ -147,6 +209,12 @@ impl Flock {
 
     /// What is real and what is not, said plainly.
     fn simulated(&self) -> String {
+        if !self.stand_in {
+            return format!(
+                "{} simulated devices, seed {}: engine, images, trials, signatures, updates and reports are real; latencies and what\ngoes wrong are drawn at random, storage is memory, and one process speaks to the server for all of them.",
+                self.devices, self.seed
+            );
+        }
         format!(
             "{} stand-ins, seed {}: requests, signatures, downloads and reports are real; no model runs, what devices measure\nand what goes wrong is drawn at random, and signatures of offers are not checked.",
             self.devices, self.seed
@@ -169,7 +237,9 @@ impl Flock {
             let mut object = tally.json();
             object["devices"] = json!(self.devices);
             object["seed"] = json!(self.seed);
-            object["simulated"] = json!(["measurements", "failures", "trust"]);
+            let simulated: &[&str] =
+                if self.stand_in { &["measurements", "failures", "trust"] } else { &["latencies", "failures", "storage"] };
+            object["simulated"] = json!(simulated);
             object["running"] = json!(runs);
             println!("{object}");
         } else {

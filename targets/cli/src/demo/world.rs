@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin::{Block, Model, Package, ops};
+use dunlin::{Block, Package};
 use dunlin_fleet::{Config, ManualClock, Role as Access, Server, unhex};
 use dunlin_gateway::{Client as Carrier, Connection, Site, SiteOptions};
 use dunlin_update::delta::{EncodeOptions, Encoded, encode};
 use dunlin_update::trust::{self, MAX_KEYS, Release, Role, RoleKeys, RootKeys, SecretKey};
-use dunlin_update::{Installed, Limits};
+use dunlin_update::Limits;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,7 @@ use crate::flock::drive::Flock;
 use crate::flock::faults::Faults;
 use crate::flock::pace::Pace;
 use crate::flock::random::key_seed;
-use crate::flock::real::{Factory, Real, Terms};
+use crate::flock::real::{Factory, Real, Terms, arena};
 use crate::trust::hex;
 
 /// Hours between two check-ins of a device.
@@ -125,18 +125,11 @@ impl World {
             let digest = Package::open(&bytes).map_err(|e| fault(name, e))?.digest();
             versions.push(Version { name, digest: hex(&digest), bytes });
         }
-        let arena = versions.iter().map(|v| needed(&v.bytes)).collect::<Outcome<Vec<usize>>>()?;
         let slot = versions.iter().map(|v| v.bytes.len()).max().unwrap_or(0);
-        let first = versions.first().ok_or_else(|| fault("the versions", "there are none"))?;
-        let opened = Package::open(&first.bytes).map_err(|e| fault("v1", e))?;
-        let installed = Installed {
-            slot: 0,
-            len: first.bytes.len() as u32,
-            digest: opened.digest(),
-            hash: Sha256::digest(&*first.bytes).into(),
-            counter: 1,
-            number: 1,
-        };
+        let arena = versions.iter().map(|v| arena(&v.bytes)).collect::<Outcome<Vec<usize>>>()?;
+        let first = versions.first().map(|v| v.bytes.clone()).ok_or_else(|| fault("the versions", "there are none"))?;
+        // Devices have as much memory as the largest version needs.
+        let factory = Factory { slot, arena: arena.into_iter().max().unwrap_or(0), ..Factory::new(first, keys)? };
         let pace = Arc::new(Pace::told(Arc::new(clock.clone())));
         let connection = Connection { server: url.clone(), ..Connection::default() };
         let carrier = Carrier::with_clock(&connection, pace.clone());
@@ -152,13 +145,7 @@ impl World {
         });
         let terms = Arc::new(Terms {
             site: site.map_err(|e| fault("the way to the server", e))?,
-            factory: Factory {
-                package: first.bytes.clone(),
-                installed,
-                root: keys,
-                slot,
-                arena: arena.into_iter().max().unwrap_or(0),
-            },
+            factory,
             name: "digits",
             images,
             usable: USABLE,
@@ -166,6 +153,7 @@ impl World {
             faults: Faults { worse: 1.0, ..Faults::default() },
             seed,
             rate: RATE,
+            spread: INTERVAL * 3_600_000_000,
             interval: INTERVAL * 3_600_000_000,
             window: INTERVAL * 3_600_000_000,
         });
@@ -266,14 +254,4 @@ impl Drop for World {
             self.runtime.block_on(server.stop());
         }
     }
-}
-
-/// Bytes that a package's tensors need here.
-fn needed(bytes: &Block) -> Outcome<usize> {
-    let package = Package::open(bytes).map_err(|e| fault("a package", e))?;
-    let model = Model::load(&package, ops::all()).map_err(|e| fault("a package", e))?;
-    // What the release asks for is the larger one when the processor's own kernels need less.
-    let manifest = package.manifest();
-    let asked = manifest.arena_bytes as usize + manifest.scratch_bytes as usize;
-    Ok(model.arena_len(dunlin::kernels::best()).max(asked))
 }

@@ -15,6 +15,9 @@ const TELL: Duration = Duration::from_millis(200);
 pub trait Member: Send {
     /// Does what is due `now` and says when there is something to do again. Microseconds of the flock's time.
     fn turn(&mut self, now: u64, pace: &Pace, tally: &mut Tally) -> u64;
+
+    /// Digest of what it runs.
+    fn running(&self) -> Option<[u8; 32]>;
 }
 
 struct Slice<M> {
@@ -125,6 +128,10 @@ mod tests {
             self.1.push(now);
             tally.polls += 1;
             now + self.0
+        }
+
+        fn running(&self) -> Option<[u8; 32]> {
+            None
         }
     }
 

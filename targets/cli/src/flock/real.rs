@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dunlin::kernels::Best;
-use dunlin::{Block, InputError, Session, ops};
+use dunlin::{Block, InputError, Model, Package, Session, ops};
 use dunlin_device::message::{self, Down, Part};
 use dunlin_device::{Config, Device, Event, Memory as Lent, Task};
 use dunlin_gateway::{Bridge, Site};
 use dunlin_update::delta::Applier;
 use dunlin_update::trust::{Ed25519, RootKeys};
 use dunlin_update::{self as update, Installed, Limits, StartCause, Updater, Verdict};
+
+use sha2::{Digest as _, Sha256};
 
 use super::digits::{DEADLINE, Images};
 use super::drive::Member;
@@ -20,6 +22,7 @@ use super::memory::Memory;
 use super::pace::Pace;
 use super::random::{Random, key_seed};
 use super::tally::Tally;
+use crate::failure::{Failure, Outcome};
 
 const SECOND: u64 = 1_000_000;
 const HOUR: u64 = 3600 * SECOND;
@@ -45,6 +48,39 @@ pub struct Factory {
     pub arena: usize,
 }
 
+/// Bytes that a package's tensors need here.
+///
+/// # Errors
+/// When it does not load.
+pub fn arena(package: &[u8]) -> Outcome<usize> {
+    let fault = |e: &dyn std::fmt::Display| Failure::damaged("the package", e);
+    let opened = Package::open(package).map_err(|e| fault(&e))?;
+    let model = Model::load(&opened, ops::all()).map_err(|e| fault(&e))?;
+    // A release asks for what the portable kernels need, which may be more.
+    let asked = opened.manifest().arena_bytes as usize + opened.manifest().scratch_bytes as usize;
+    Ok(model.arena_len(dunlin::kernels::best()).max(asked))
+}
+
+impl Factory {
+    /// Devices with this package, and room for one of four times its size.
+    ///
+    /// # Errors
+    /// When it does not load.
+    pub fn new(package: Block, root: RootKeys) -> Outcome<Self> {
+        let opened = Package::open(&package).map_err(|e| Failure::damaged("the package", e))?;
+        let installed = Installed {
+            slot: 0,
+            len: package.len() as u32,
+            digest: opened.digest(),
+            hash: Sha256::digest(&*package).into(),
+            counter: 1,
+            number: 1,
+        };
+        let (slot, arena) = (4 * package.len(), 4 * arena(&package)?);
+        Ok(Self { package, installed, root, slot, arena })
+    }
+}
+
 /// What the devices of a flock share.
 pub struct Terms {
     /// What speaks to the server for them.
@@ -65,7 +101,9 @@ pub struct Terms {
     pub seed: u64,
     /// Inferences an hour.
     pub rate: f64,
-    /// Between check-ins until the server says, and within which all check in first. Microseconds.
+    /// Within which all check in first, microseconds.
+    pub spread: u64,
+    /// Between check-ins until the server says.
     pub interval: u64,
     /// How long a report is about.
     pub window: u64,
@@ -199,7 +237,7 @@ impl Real {
             boot: self.boot,
             cause,
             chunk: CHUNK,
-            spread: terms.interval,
+            spread: terms.spread,
             interval: terms.interval,
             most: 2 * DAY,
             window: terms.window,
@@ -212,12 +250,6 @@ impl Real {
         if let Some(device) = self.device.take() {
             self.start(device.into_updater().into_storage(), StartCause::Fault);
         }
-    }
-
-    /// What it runs.
-    #[must_use]
-    pub fn running(&self) -> Option<[u8; 32]> {
-        self.device.as_ref()?.check_in().running
     }
 
     /// What it answered, by package.
@@ -382,5 +414,8 @@ impl Member for Real {
         }
         let wake = self.device.as_ref().map_or(u64::MAX, Device::wake).max(self.away);
         self.next.min(wake).min(self.day)
+    }
+    fn running(&self) -> Option<[u8; 32]> {
+        self.device.as_ref()?.check_in().running
     }
 }

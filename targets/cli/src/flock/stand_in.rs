@@ -65,7 +65,6 @@ pub struct StandIn {
     terms: Arc<Terms>,
     key: SecretKey,
     random: Random,
-    member: u32,
     id: [u8; 16],
     due: Due,
     running: Option<[u8; 32]>,
@@ -113,7 +112,6 @@ impl StandIn {
         let one = Self {
             key: SecretKey::from_seed(key_seed(terms.seed, member)),
             random,
-            member,
             id: [0; 16],
             due: Due::Enrol,
             running: terms.running,
@@ -136,18 +134,6 @@ impl StandIn {
             terms: terms.clone(),
         };
         (first, one)
-    }
-
-    /// What it runs.
-    #[must_use]
-    pub fn running(&self) -> Option<[u8; 32]> {
-        self.running
-    }
-
-    /// Its id, once it has one.
-    #[must_use]
-    pub fn id(&self) -> [u8; 16] {
-        self.id
     }
 
     /// How many times as often something fails as it did with what it began with.
@@ -415,12 +401,6 @@ impl StandIn {
         tally.confirmed += 1;
         self.restart();
     }
-
-    /// Which of the flock it is.
-    #[must_use]
-    pub fn member(&self) -> u32 {
-        self.member
-    }
 }
 
 impl Member for StandIn {
@@ -433,5 +413,8 @@ impl Member for StandIn {
             Due::Poll => self.check_in(now, pace, tally),
             Due::Send(signed) => self.send(&signed, now, pace, tally),
         }
+    }
+    fn running(&self) -> Option<[u8; 32]> {
+        self.running
     }
 }
