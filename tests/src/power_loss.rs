@@ -7,7 +7,8 @@ use dunlin_update::record::{Installed, prefix};
 use dunlin_update::sim::{Chip, Flash};
 use dunlin_update::storage::Area;
 use dunlin_update::trust::{
-    PublicKey, Release, Role, RoleKeys, Rollout, RootKeys, SIGNATURE_LEN, Verifier, envelope, key_id, message_head,
+    Audience, PublicKey, Release, Role, RoleKeys, Rollout, RootKeys, SIGNATURE_LEN, Salt, Verifier, envelope, key_id,
+    message_head,
 };
 use dunlin_update::{
     Device, Inference, Limits, Offer, Outcome, Phase, Progress, Reversal, StartCause, TransferOffer, UpdateError,
@@ -230,8 +231,7 @@ impl World {
                 time: random.below(1 << 33),
                 expires: u64::MAX,
                 digest: *digest,
-                salt: &random.next().to_le_bytes(),
-                share: 10_000,
+                audience: Audience { salt: Salt::from_bits(random.next() as u32), ..Audience::ALL },
                 lifted: b"",
             };
             let delta = story == Story::Delta;

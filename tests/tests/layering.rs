@@ -8,7 +8,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin-kernels", &[]),
     ("dunlin-package", &[]),
     ("dunlin-engine", &["dunlin-kernels", "dunlin-package"]),
-    ("dunlin-update", &["dunlin-package"]),
+    ("dunlin-update", &["dunlin-package", "dunlin-rollout"]),
     ("dunlin-telemetry", &[]),
     ("dunlin-rollout", &[]),
     (

@@ -50,6 +50,18 @@ impl Salt {
         Self(murmur3(0, bytes))
     }
 
+    /// The salt that was written down as this number.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// Its number, to be written down.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// The bucket of a device.
     #[must_use]
     pub const fn bucket(self, identity: &[u8]) -> Bucket {
@@ -72,6 +84,13 @@ impl Bucket {
     #[must_use]
     pub const fn variant(self, count: u8) -> u8 {
         pick(murmur3(self.0, b"variant"), count)
+    }
+
+    /// Whether this input is one of `every` that a shadow takes. Devices take different ones, so that a fleet's shadows do
+    /// not run at one moment. None for 0.
+    #[must_use]
+    pub const fn takes(self, input: u32, every: u32) -> bool {
+        every > 0 && input.wrapping_add(self.0).is_multiple_of(every)
     }
 }
 
@@ -158,6 +177,54 @@ pub enum Arm {
     Control,
     /// Has a candidate; 0 where there is one only.
     Candidate(u8),
+}
+
+/// How a device runs a candidate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Manner {
+    /// In the baseline's place.
+    #[default]
+    Instead,
+    /// In its shadow: on one of `every` inputs besides, and nobody uses what it says.
+    Shadow {
+        /// One of how many inputs.
+        every: u32,
+    },
+    /// In its place in hours that [`Bucket::hourly`] chooses, of two.
+    Hourly,
+}
+
+/// Whom one candidate is for and how they run it, as a document says it to devices that know nothing of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Audience {
+    /// What makes the rollout's buckets its own.
+    pub salt: Salt,
+    /// Devices below this bound take part.
+    pub share: Share,
+    /// Into how many equal parts these are divided: the baseline's and each candidate's; 0: they are not.
+    pub parts: u8,
+    /// Which of the parts; 0 is the baseline's.
+    pub part: u8,
+    /// How they run it.
+    pub manner: Manner,
+}
+
+impl Audience {
+    /// Everybody, in the baseline's place.
+    pub const ALL: Self = Self { salt: Salt(0), share: Share::ALL, parts: 0, part: 0, manner: Manner::Instead };
+
+    /// A share of all devices, in the baseline's place.
+    #[must_use]
+    pub const fn share(salt: Salt, share: Share) -> Self {
+        Self { salt, share, ..Self::ALL }
+    }
+
+    /// Whether a device is meant.
+    #[must_use]
+    pub const fn reaches(&self, identity: &[u8]) -> bool {
+        let bucket = self.salt.bucket(identity);
+        self.share.reaches(bucket) && (self.parts == 0 || bucket.variant(self.parts) == self.part)
+    }
 }
 
 /// The two cohorts that are compared.

@@ -87,7 +87,7 @@ pub mod gate;
 mod name;
 pub mod rollout;
 
-pub use cohort::{Arm, Bucket, Cohort, CohortError, Salt, Share};
+pub use cohort::{Arm, Audience, Bucket, Cohort, CohortError, Manner, Salt, Share};
 pub use evidence::{Arrival, Attendance, Both, Count, Counting, Evidence, EvidenceError, Guardrail, Hop, Side};
 pub use flag::{Context, Flag, Flags, Resolution, Value};
 pub use gate::{Design, Gate, Margin, Numbers};

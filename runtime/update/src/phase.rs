@@ -112,11 +112,13 @@ pub enum Rejection {
     Replaced,
     /// The slot could not be written.
     Storage,
+    /// It is to run beside the model, and this device only runs one in the place of another.
+    Beside,
 }
 
 impl Rejection {
     /// Every reason, by its number in the state record.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TooLarge,
         Self::Target,
         Self::Name,
@@ -133,6 +135,7 @@ impl Rejection {
         Self::Package,
         Self::Replaced,
         Self::Storage,
+        Self::Beside,
     ];
 }
 

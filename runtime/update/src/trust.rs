@@ -14,7 +14,9 @@ mod sign;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Source, Target, slice, text};
-use crate::hash::Hash;
+
+// Whom a rollout is for is decided by the same function on devices and on servers.
+pub use dunlin_rollout::{Audience, Manner, Salt, Share};
 
 pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, Payload, SIGNATURE_LEN, message_head};
 pub use key::{Ed25519, KeyId, PublicKey, Verifier, key_id};
@@ -202,23 +204,24 @@ pub struct Rollout<'a> {
     pub expires: u64,
     /// Digest of the package.
     pub digest: [u8; 32],
-    /// Mixed with the device's identity to give its bucket.
-    pub salt: &'a [u8],
-    /// Devices with a bucket below it are meant, of 10,000.
-    pub share: u16,
+    /// Whom it is for, and how they run it.
+    pub audience: Audience,
     /// Beginnings of digests whose tombstones are lifted, 16 bytes each.
     pub lifted: &'a [u8],
 }
 
-impl Rollout<'_> {
-    /// The bucket of a device, from 0 to 9,999: the first four bytes of SHA-256 over salt and identity, little endian,
-    /// modulo 10,000.
-    #[must_use]
-    pub fn bucket(&self, identity: &[u8]) -> u16 {
-        let hash = Hash::of(&[self.salt, identity]);
-        let first = hash.iter().take(4).rev().fold(0u32, |n, b| n << 8 | u32::from(*b));
-        (first % 10_000) as u16
-    }
+/// An audience, field by field.
+fn audience(from: &mut dyn Source) -> Option<Audience> {
+    let salt = Salt::from_bits(from.u32()?);
+    let share = Share::try_from(from.u64()?).ok()?;
+    let (parts, part) = (from.byte()?, from.byte()?);
+    let manner = match from.byte()? {
+        0 => Manner::Instead,
+        1 => Manner::Shadow { every: from.u32()? },
+        2 => Manner::Hourly,
+        _ => return None,
+    };
+    Some(Audience { salt, share, parts, part, manner })
 }
 
 impl<'a> Payload<'a> for RootKeys {
@@ -262,9 +265,8 @@ impl<'a> Payload<'a> for Rollout<'a> {
         let from: &mut dyn Source = bytes;
         let (sequence, time, expires) = (from.u64()?, from.u64()?, from.u64()?);
         let digest = from.array()?;
-        let salt = slice(bytes)?;
-        let share = (bytes as &mut dyn Source).u16()?;
-        Some(Self { name, sequence, time, expires, digest, salt, share, lifted: slice(bytes)? })
+        let audience = audience(from)?;
+        Some(Self { name, sequence, time, expires, digest, audience, lifted: slice(bytes)? })
     }
 }
 
@@ -392,7 +394,7 @@ pub fn rollout<'a, V: Verifier>(root: &RootKeys, bytes: &'a [u8], verifier: &V) 
     let document = Document::read(bytes, Role::Rollout)?;
     document.check(root, Role::Rollout, verifier)?;
     let rollout: Rollout<'a> = document.decode()?;
-    if rollout.share > 10_000 || !rollout.lifted.len().is_multiple_of(crate::record::PREFIX) {
+    if !rollout.lifted.len().is_multiple_of(crate::record::PREFIX) {
         return Err(TrustError::Malformed);
     }
     Ok(rollout)

@@ -8,7 +8,7 @@ use dunlin_update::delta::{Applier, EncodeOptions, encode};
 use dunlin_update::record::Installed;
 use dunlin_update::sim::{Chip, Flash};
 use dunlin_update::storage::{Area, Geometry, Storage, StorageFault};
-use dunlin_update::trust::{Release, Role, RoleKeys, Rollout, RootKeys, Verifier, envelope, sign};
+use dunlin_update::trust::{Audience, Release, Role, RoleKeys, Rollout, RootKeys, Verifier, envelope, sign};
 use dunlin_update::{
     Device, Inference, Limits, Offer, Outcome, Phase, Progress, StartCause, TransferOffer, UpdateError, Updater,
 };
@@ -141,8 +141,7 @@ fn update(delta: bool, fails: u64, done: bool, cause: StartCause) -> Option<()> 
         ops_version: 1,
         memory: 1,
     };
-    let rollout =
-        Rollout { name: "m", sequence: 2, time: 1, expires: 9, digest, salt: b"", share: 10_000, lifted: b"" };
+    let rollout = Rollout { name: "m", sequence: 2, time: 1, expires: 9, digest, audience: Audience::ALL, lifted: b"" };
     let stream = if delta { patch } else { new };
     let device = Device {
         identity: b"",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dunlin::{Block, Package};
-use dunlin_update::trust::{Release, Role, Rollout, RootKeys, envelope, sign};
+use dunlin_update::trust::{Audience, Manner, Release, Role, Rollout, RootKeys, Salt, Share, envelope, sign};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -52,12 +52,15 @@ pub enum Action {
         /// Higher than that of every rollout document before
         #[arg(long)]
         sequence: u64,
-        /// Percent of the devices, in steps of a hundredth
+        /// Percent of the devices, in steps of a ten-thousandth
         #[arg(long, default_value_t = 100.0)]
         percent: f64,
         /// Mixed into the choice of devices; the name of the model when absent
         #[arg(long)]
         salt: Option<String>,
+        /// Run it in the shadow of the model that serves, on one of so many inputs
+        #[arg(long, value_name = "EVERY", value_parser = clap::value_parser!(u32).range(1..))]
+        shadow: Option<u32>,
         /// Let devices take a digest again that failed on them; may be given several times
         #[arg(long, value_name = "DIGEST")]
         lift: Vec<String>,
@@ -101,7 +104,7 @@ impl Sign {
                 )?;
                 finish(output, &bytes, &root, json)
             }
-            Action::Rollout { release, keys, sequence, percent, salt, lift, days, output } => {
+            Action::Rollout { release, keys, sequence, percent, salt, shadow, lift, days, output } => {
                 let bytes = model::read(release)?;
                 let Signed::Release(of) = Read::new(release, &bytes)?.fields else {
                     return Err(Failure::damaged(release, "is no release\n  hint: `dunlin sign release` makes one"));
@@ -123,8 +126,13 @@ impl Sign {
                     time: now(),
                     expires: until(*days),
                     digest: of.digest,
-                    salt: salt.as_bytes(),
-                    share: (percent * 100.0).round() as u16,
+                    audience: Audience {
+                        manner: shadow.map_or(Manner::Instead, |every| Manner::Shadow { every }),
+                        ..Audience::share(
+                            Salt::new(salt.as_bytes()),
+                            Share::of((percent * 10_000.0).round() as u32, 1_000_000),
+                        )
+                    },
                     lifted: &lifted,
                 };
                 let folder = KeyFolder::new(keys);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dunlin_update::trust::{
-    self, Document, Ed25519, KeyId, Release, Role, Rollout, RootKeys, SecretKey, TrustError, key_id,
+    self, Audience, Document, Ed25519, KeyId, Manner, Release, Role, Rollout, RootKeys, SecretKey, Share, TrustError,
+    key_id,
 };
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ impl<'a> Read<'a> {
             Signed::Rollout(r) => {
                 let lifted: Vec<String> = r.lifted.chunks(16).map(hex).collect();
                 json!({"name": r.name, "sequence": r.sequence, "time": r.time, "expires": r.expires,
-                "digest": hex(&r.digest), "salt": hex(r.salt), "share": r.share, "lifted": lifted})
+                "digest": hex(&r.digest), "audience": audience(&r.audience), "lifted": lifted})
             }
         };
         json!({"document": self.role.name(), "fields": fields, "signatures": signers.collect::<Vec<_>>()})
@@ -173,13 +174,14 @@ impl<'a> Read<'a> {
             ),
             Signed::Rollout(r) => writeln!(
                 text,
-                "rollout {} of '{}', signed {}, until {}\n  digest {}\n  {} % of the devices{}",
+                "rollout {} of '{}', signed {}, until {}\n  digest {}\n  {} % of the devices{}{}",
                 r.sequence,
                 r.name,
                 day(r.time),
                 day(r.expires),
                 hex(&r.digest),
-                f64::from(r.share) / 100.0,
+                percent(r.audience.share),
+                manner(&r.audience),
                 if r.lifted.is_empty() { String::new() } else { format!(", lifts {}", r.lifted.len() / 16) }
             ),
         };
@@ -189,6 +191,31 @@ impl<'a> Read<'a> {
         let _ = writeln!(text, "  signed by {all}");
         text
     }
+}
+
+fn percent(share: Share) -> f64 {
+    (share.bound() as f64 / Share::ALL.bound() as f64 * 1e6).round() / 1e4
+}
+
+/// How devices run it, where it is not in the place of what runs.
+fn manner(audience: &Audience) -> String {
+    let part =
+        if audience.parts == 0 { String::new() } else { format!(", part {} of {}", audience.part, audience.parts) };
+    match audience.manner {
+        Manner::Instead => part,
+        Manner::Shadow { every } => format!("{part}, in the shadow on one of {every} inputs"),
+        Manner::Hourly => format!("{part}, every other hour"),
+    }
+}
+
+fn audience(of: &Audience) -> Value {
+    let (manner, every) = match of.manner {
+        Manner::Instead => ("instead", None),
+        Manner::Shadow { every } => ("shadow", Some(every)),
+        Manner::Hourly => ("hourly", None),
+    };
+    json!({"salt": of.salt.bits(), "percent": percent(of.share), "parts": of.parts, "part": of.part, "manner": manner,
+        "every": every})
 }
 
 fn role_name(role: u8) -> &'static str {

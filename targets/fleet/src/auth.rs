@@ -129,6 +129,54 @@ impl FromRequestParts<App> for Principal {
     }
 }
 
+/// Somebody with at least the role of this number. It is checked before anything else of the request is looked at, so that
+/// who may not learns nothing from how it is refused.
+pub(crate) struct By<const ROLE: u8>(pub(crate) Principal);
+
+/// For [`By`]: reads.
+pub(crate) const VIEWER: u8 = Role::Viewer as u8;
+/// For [`By`]: runs rollouts.
+pub(crate) const OPERATOR: u8 = Role::Operator as u8;
+/// For [`By`]: approves.
+pub(crate) const APPROVER: u8 = Role::Approver as u8;
+/// For [`By`]: sets up the tenant.
+pub(crate) const ADMIN: u8 = Role::Admin as u8;
+/// For [`By`]: sets up the installation.
+pub(crate) const INSTALLATION: u8 = u8::MAX;
+
+impl<const ROLE: u8> FromRequestParts<App> for By<ROLE> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
+        let who = Principal::from_request_parts(parts, app).await?;
+        match Role::ALL.into_iter().find(|role| *role as u8 == ROLE) {
+            Some(role) => who.at_least(role)?,
+            None => who.of_installation()?,
+        }
+        Ok(Self(who))
+    }
+}
+
+/// Somebody who may enrol devices.
+pub(crate) struct Enroller(pub(crate) Principal);
+
+impl FromRequestParts<App> for Enroller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
+        let principal = Principal::of(&parts.headers, app).await?;
+        if principal.role != Role::Enrol && principal.role != Role::Admin {
+            return Err(ApiError::forbidden("this token does not enrol", "use a token with the role enrol"));
+        }
+        let rate = principal.tenant.settings.device_rate;
+        app.limits.take(&format!("d/{}", principal.tenant.id), rate, app.clock.micros()).map_err(|seconds| {
+            app.metrics.refused.add(1);
+            ApiError::too_many("the fleet", seconds)
+        })?;
+        Ok(Self(principal))
+    }
+}
+
 /// What makes the server's own marks: on nonces and on artifacts' addresses. All replicas have the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Seal(Vec<u8>);

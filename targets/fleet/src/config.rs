@@ -35,6 +35,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Bytes that a package or a difference may have.
     pub max_artifact: usize,
+    /// Where the fleet's metrics are sent, hour by hour: an OpenTelemetry collector's address, `http://HOST:4318`.
+    pub otlp: Option<String>,
     /// How often live rollouts are looked at; zero: only when [`Server::tick`](crate::Server::tick) is called.
     pub tick: Duration,
     /// How long requests may go on after the server was told to stop.
@@ -56,6 +58,7 @@ impl Config {
             keys: folder.join("keys"),
             tls: None,
             max_artifact: 256 << 20,
+            otlp: None,
             tick: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             clock: Arc::new(SystemClock),

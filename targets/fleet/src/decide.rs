@@ -3,7 +3,7 @@
 //! Any replica may decide. Numbers, verdict, alert and audit entry are one transaction, which counts only if nobody has
 //! written the rollout since it was read; so two that decide at once decide once.
 
-use dunlin_rollout::{Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Side, Verdict};
+use dunlin_rollout::{Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Salt, Side, Verdict};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
@@ -182,6 +182,9 @@ async fn close(tx: &mut crate::store::Connection, stored: &mut Stored, day: i64)
     Ok(())
 }
 
+/// The playbook's steps when a model turns out worse than it should be.
+pub(crate) const STEPS: [&str; 6] = ["pause", "capture", "label", "retrain", "shadow", "canary"];
+
 /// What to do next, for whoever gets the alert.
 fn playbook(phase: Phase) -> (&'static str, &'static str) {
     match phase {
@@ -217,7 +220,7 @@ async fn announce(
     let detail = json!({
         "rollout": stored.id, "model": stored.name, "candidates": stored.candidates, "base": stored.base,
         "decision": decision, "phase": format!("{phase:?}"),
-        "playbook": { "steps": ["pause", "capture", "label", "retrain", "shadow", "canary"], "next": next, "do": step },
+        "playbook": { "steps": STEPS, "next": next, "do": step },
     });
     let text = format!("{} ({}): {decision}; next: {step}", stored.id, stored.name);
     alerts::raise(tx, &stored.tenant, now, &stored.id, kind, &text, &detail).await?;
@@ -232,10 +235,17 @@ pub(crate) enum Action {
     Start,
     Pause,
     Resume,
-    Abort { revert: bool },
-    Approve,
+    Abort {
+        revert: bool,
+    },
+    /// Of several candidates the one that everybody gets, if the last stage is left by it.
+    Approve {
+        candidate: Option<u8>,
+    },
     Advance,
     Waive,
+    /// A draft again.
+    Retry,
 }
 
 impl Action {
@@ -245,9 +255,10 @@ impl Action {
             Self::Pause => "rollout.pause",
             Self::Resume => "rollout.resume",
             Self::Abort { .. } => "rollout.abort",
-            Self::Approve => "rollout.approve",
+            Self::Approve { .. } => "rollout.approve",
             Self::Advance => "rollout.advance.by_hand",
             Self::Waive => "rollout.waive",
+            Self::Retry => "rollout.retry",
         }
     }
 
@@ -257,7 +268,8 @@ impl Action {
             Self::Start => stored.started > 0,
             Self::Pause => stored.rollout.phase() == Phase::Paused,
             Self::Abort { revert } => stored.rollout.phase() == Phase::RolledBack && stored.takes_back == revert,
-            Self::Resume | Self::Approve | Self::Advance | Self::Waive => false,
+            Self::Retry => stored.rollout.phase() == Phase::Draft && stored.rollout.attempt() > 1,
+            Self::Resume | Self::Approve { .. } | Self::Advance | Self::Waive => false,
         }
     }
 }
@@ -313,6 +325,7 @@ pub(crate) async fn act(
 fn detail(action: Action) -> Value {
     match action {
         Action::Abort { revert } => json!({ "revert": revert }),
+        Action::Approve { candidate } => json!({ "candidate": candidate }),
         _ => Value::Null,
     }
 }
@@ -369,11 +382,22 @@ async fn perform(
             }
             stored.takes_back = revert;
         }
-        Action::Approve => {
+        Action::Approve { candidate } => {
             if who.tenant.settings.two_person && who.name == stored.started_by {
                 return Err(ApiError::forbidden(
                     "who started a rollout does not approve it",
                     "have somebody else with the role approver do it",
+                ));
+            }
+            let candidates = stored.rollout.plan().candidates();
+            if let Some(chosen) = candidate {
+                stored.rollout.choose(chosen).map_err(|e| {
+                    ApiError::unacceptable(e.to_string(), "candidates are counted from 0, as they were given")
+                })?;
+            } else if candidates > 1 {
+                return Err(ApiError::unacceptable(
+                    "there are several candidates",
+                    "say by `candidate` which of them everybody gets, counted from 0",
                 ));
             }
             let at = (i64::from(stored.rollout.attempt()), i64::from(stored.rollout.stage()));
@@ -382,6 +406,16 @@ async fn perform(
         }
         Action::Advance => stored.rollout.advance(seconds).map_err(not_now)?,
         Action::Waive => stored.rollout.waive(),
+        Action::Retry => {
+            let attempt = (stored.rollout.attempt() + 1).to_string();
+            let salt = Salt::new(app.seal.mark(&["salt", tenant, &stored.id, &attempt]).as_bytes());
+            stored.rollout.retry(salt).map_err(not_now)?;
+            stored.evidence = fresh_evidence(&stored.rollout);
+            (stored.started, stored.live, stored.takes_back) = (0, false, false);
+            stored.started_by.clear();
+            // Devices are assigned anew. What became of them the last time is in verdicts and audit.
+            exposures::forget(tx, tenant, &stored.id).await?;
+        }
     }
     Ok(())
 }

@@ -7,16 +7,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use dunlin_update::trust::{self, Document, Ed25519, Role, Rollout, RootKeys, SecretKey};
+use dunlin_update::trust::{self, Audience, Document, Ed25519, Role, Rollout, RootKeys, SecretKey};
 
 use crate::auth::key_file;
 use crate::wire;
 
 /// Documents that are kept, so that they are not signed again for each device.
-const KEPT: usize = 20_000;
+const KEPT: usize = 1000;
 
 /// What a rollout document says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Terms {
     pub(crate) rollout: String,
     pub(crate) name: String,
@@ -24,12 +24,12 @@ pub(crate) struct Terms {
     pub(crate) sequence: u64,
     pub(crate) signed: u64,
     pub(crate) expires: u64,
-    /// Devices that are meant, of 10,000.
-    pub(crate) share: u16,
+    /// Devices that are meant, and how they run it.
+    pub(crate) audience: Audience,
 }
 
-/// Tenant, rollout, sequence, and number of the salt.
-type Kept = (String, String, u64, u32);
+/// By tenant. Whatever is different in a document makes it another.
+type Kept = (String, Terms);
 
 /// Keys, and documents that were signed lately.
 #[derive(Debug)]
@@ -55,29 +55,23 @@ impl Documents {
         Ok(key)
     }
 
-    /// A rollout document that a device with this identity accepts, and of others no more than the share.
-    ///
-    /// Cohorts are `dunlin-rollout`'s; a document has buckets of its own. So its salt is chosen for the device: the first
-    /// with which the device's bucket is below the share. Whoever hands the document on reaches no larger part of the
-    /// fleet with it than the stage does.
-    pub(crate) fn rollout(&self, tenant: &str, terms: &Terms, identity: &[u8]) -> Result<Vec<u8>, String> {
-        let share = terms.share.clamp(1, 10_000);
-        let mut salt = Vec::new();
-        let mut chosen = 0u32;
-        for n in 0..u32::MAX {
-            salt.clear();
-            salt.extend(terms.rollout.as_bytes().iter().take(32));
-            salt.extend(n.to_le_bytes());
-            if document(terms, share, &salt).bucket(identity) < share {
-                chosen = n;
-                break;
-            }
-        }
-        let kept = (tenant.to_owned(), terms.rollout.clone(), terms.sequence, chosen);
+    /// The rollout document; the same for all whom it is for. Devices and server find out who that is by one function, so
+    /// whoever hands the document on reaches nobody with it whom the stage does not reach.
+    pub(crate) fn rollout(&self, tenant: &str, terms: &Terms) -> Result<Vec<u8>, String> {
+        let kept = (tenant.to_owned(), terms.clone());
         if let Some(bytes) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&kept) {
             return Ok(bytes.clone());
         }
-        let unsigned = trust::envelope(Role::Rollout, &document(terms, share, &salt)).map_err(|e| e.to_string())?;
+        let rollout = Rollout {
+            name: &terms.name,
+            sequence: terms.sequence,
+            time: terms.signed,
+            expires: terms.expires,
+            digest: terms.digest,
+            audience: terms.audience,
+            lifted: &[],
+        };
+        let unsigned = trust::envelope(Role::Rollout, &rollout).map_err(|e| e.to_string())?;
         let bytes = trust::sign(&unsigned, Role::Rollout, &self.key(tenant)?).map_err(|e| e.to_string())?;
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= KEPT {
@@ -91,19 +85,6 @@ impl Documents {
     pub(crate) fn flags(&self, tenant: &str, payload: &[u8]) -> Result<Vec<u8>, String> {
         let unsigned = trust::envelope(Role::Rollout, &(wire::FLAGS, payload)).map_err(|e| e.to_string())?;
         trust::sign(&unsigned, Role::Rollout, &self.key(tenant)?).map_err(|e| e.to_string())
-    }
-}
-
-fn document<'a>(terms: &'a Terms, share: u16, salt: &'a [u8]) -> Rollout<'a> {
-    Rollout {
-        name: &terms.name,
-        sequence: terms.sequence,
-        time: terms.signed,
-        expires: terms.expires,
-        digest: terms.digest,
-        salt,
-        share,
-        lifted: &[],
     }
 }
 
@@ -141,28 +122,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_suits_its_device_and_few_others() {
+    fn a_document_is_for_whom_the_stage_is_for() {
+        use dunlin_rollout::rollout::Exposure;
+        use dunlin_rollout::{Salt, Share, Subject};
         let folder = tempfile::tempdir().expect("folder");
         let documents = Documents::new(folder.path().into());
-        let terms = Terms {
-            rollout: "r1".into(),
-            name: "m".into(),
-            digest: [7; 32],
-            sequence: 3,
-            signed: 1,
-            expires: 2,
-            share: 100,
-        };
-        let mut others = 0;
-        for device in 0..50u32 {
-            let identity = device.to_le_bytes();
-            let bytes = documents.rollout("t", &terms, &identity).expect("signed");
+        let salt = Salt::new(b"r1");
+        let shares = (Share::percent(7), Share::percent(40));
+        for (exposure, candidate) in [
+            (Exposure::Share { canary: shares.0, control: shares.1 }, 0),
+            (Exposure::Variants { share: shares.1, candidates: 2 }, 0),
+            (Exposure::Variants { share: shares.1, candidates: 2 }, 1),
+            (Exposure::Shadow { canary: shares.0, control: shares.1, every: 10 }, 0),
+            (Exposure::Crossover { share: shares.0 }, 0),
+        ] {
+            let terms = Terms {
+                rollout: "r1".into(),
+                name: "m".into(),
+                digest: [7; 32],
+                sequence: 3,
+                signed: 1,
+                expires: 2,
+                audience: exposure.audience(salt, candidate),
+            };
+            let bytes = documents.rollout("t", &terms).expect("signed");
             let read: Rollout<'_> = Document::read(&bytes, Role::Rollout).expect("document").decode().expect("rollout");
-            assert!(read.bucket(&identity) < read.share);
-            others += (1000..2000u32).filter(|d| read.bucket(&d.to_le_bytes()) < read.share).count();
+            let mut meant = 0;
+            for device in 0..5000u32 {
+                let identity = device.to_le_bytes();
+                let installs = exposure.assign(salt, &Subject::new(&identity)).installs == Some(candidate);
+                assert_eq!(read.audience.reaches(&identity), installs, "{exposure:?}");
+                meant += u32::from(installs);
+            }
+            assert!((250..800).contains(&meant), "{meant} of 5000: {exposure:?}");
         }
-        // 50,000 others, of which one in a hundred: 500, with a standard deviation of 22.
-        assert!((350..650).contains(&others), "{others}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dunlin_rollout::rollout::Exposure as Reach;
-use dunlin_rollout::{Arm, Guardrail, Phase, Subject};
+use dunlin_rollout::{Arm, Audience, Guardrail, Phase, Subject};
 use dunlin_update::{Outcome, Rejection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +19,7 @@ use crate::store::exposures::{self, CONTROL, Exposure, REST};
 use crate::store::reports::{self, Received};
 use crate::store::rollouts::{self, Stored};
 use crate::store::{Connection, signed, unsigned};
-use crate::telemetry::Reading;
+use crate::telemetry::{DISAGREEMENT, Reading};
 use crate::wire::{PHASES, Poll};
 
 /// Polls in one transaction.
@@ -192,7 +192,8 @@ async fn follow(
     now: i64,
 ) -> Result<Option<Terms>, sqlx::Error> {
     let (device, poll) = (&job.device, &job.poll);
-    let Some(identity) = unhex_array::<16>(&device.id) else { return Ok(None) };
+    // The one by which the device itself finds its place.
+    let Some(identity) = device.identity() else { return Ok(None) };
     let running = poll.running.map(|d| hex(&d));
     let runs = stored.candidates.iter().position(|c| running.as_ref() == Some(c));
     let before = exposures::get(tx, &device.tenant, &stored.id, &device.id).await?;
@@ -208,6 +209,8 @@ async fn follow(
         input: 0,
     };
     let part = stored.rollout.assign(&subject);
+    // In the shadow stage the candidate runs beside the base, which goes on serving.
+    let in_shadow = part.installs.is_some() && part.serves.is_none() && is_under_way(phase);
     let arm = match part.arm {
         Arm::Rest => REST,
         Arm::Control => CONTROL,
@@ -238,11 +241,15 @@ async fn follow(
     if is_under_way(phase) {
         now_is.arm = arm;
     }
-    (now_is.seen, now_is.polls, now_is.runs) = (now, now_is.polls + 1, runs.is_some());
+    // Between reports a shadow is taken to go on.
+    let goes_on = runs.is_none() && (fresh.iter().any(|r| r.shadows) || now_is.runs && fresh.iter().all(|r| !r.known));
+    let runs_shadow = goes_on && (in_shadow || !is_offered(phase));
+    (now_is.seen, now_is.polls, now_is.runs) = (now, now_is.polls + 1, runs.is_some() || runs_shadow);
     now_is.outcome = ended.map(|(_, outcome)| format!("{outcome:?}")).or(now_is.outcome);
     // The control arm has nothing to fetch; it takes as many polls as a device needs that does.
     let (downloaded, activated) = match now_is.arm {
         CONTROL => (now_is.polls >= 2, now_is.polls >= 3),
+        _ if in_shadow => (runs_shadow || matches!(poll.phase, 3..=5), runs_shadow),
         _ => (runs.is_some() || reverted || matches!(poll.phase, 3..=5), runs.is_some() || reverted),
     };
     now_is.downloaded = now_is.downloaded.or(downloaded.then_some(now));
@@ -251,19 +258,30 @@ async fn follow(
     if now_is.activated.is_some() && known > 0 {
         now_is.reported = now_is.reported.or(Some(now));
     }
-    let terms = offer(tx, job, stored, part.installs, ended, now).await?;
+    let terms = match goes_on {
+        // It runs there already.
+        true if in_shadow => None,
+        // Told to run what serves, a device ends its shadow.
+        true if !is_offered(phase) => poll.running.map(|digest| terms(stored, digest, stored.sequence, Audience::ALL)),
+        _ => offer(tx, job, stored, (part.installs, &identity[..]), ended, now).await?,
+    };
     if terms.is_some() {
         now_is.offered = now_is.offered.or(Some(now));
     }
     exposures::put(tx, &device.tenant, &stored.id, &device.id, &now_is).await?;
     if now_is.arm >= CONTROL && now_is.activated.is_some() && is_under_way(phase) {
-        let expected = if now_is.arm == CONTROL { poll.running } else { candidate(stored, now_is.arm - 1) };
+        let serves = now_is.arm == CONTROL || in_shadow;
+        let expected = if serves { poll.running } else { candidate(stored, now_is.arm - 1) };
         let mut bad = if reverted && is_new_end { 1 << Guardrail::FailedStart as u8 } else { 0 };
         let mut sums = crate::telemetry::Metrics::new();
         // Reports of what ran before say that the device is there, and nothing about the candidate.
         for reading in fresh.iter().filter(|r| expected.is_some_and(|d| d.starts_with(&r.model.to_be_bytes()))) {
             bad |= reading.bad;
             crate::telemetry::add(&mut sums, &reading.metrics);
+            if now_is.arm == CONTROL && is_shadow(stored) {
+                // What the base would say in its own shadow: a candidate's margin is measured from here.
+                sums.insert(DISAGREEMENT.into(), (0.0, 1.0));
+            }
         }
         if bad != 0 || known > 0 {
             let key = (device.tenant.as_str(), stored.id.as_str(), device.id.as_str());
@@ -282,7 +300,7 @@ async fn offer(
     tx: &mut Connection,
     job: &Job,
     stored: &Stored,
-    installs: Option<u8>,
+    (installs, identity): (Option<u8>, &[u8]),
     ended: Option<([u8; 16], Outcome)>,
     now: i64,
 ) -> Result<Option<Terms>, sqlx::Error> {
@@ -294,13 +312,13 @@ async fn offer(
     let running = poll.running.map(|d| hex(&d));
     let runs_candidate = running.as_ref().is_some_and(|r| stored.candidates.contains(r));
     let phase = stored.rollout.phase();
-    let (digest, share) = match phase {
+    let (digest, audience) = match phase {
         Phase::Running | Phase::Awaiting => match installs {
-            Some(n) => (stored.candidates.get(usize::from(n)), share(stored)),
+            Some(n) => (stored.candidates.get(usize::from(n)), audience(stored, n, identity)),
             None => return Ok(None),
         },
-        Phase::Completed => (installs.and_then(|n| stored.candidates.get(usize::from(n))), 10_000),
-        Phase::RolledBack if stored.takes_back && runs_candidate => (stored.base.as_ref(), 10_000),
+        Phase::Completed => (installs.and_then(|n| stored.candidates.get(usize::from(n))), Audience::ALL),
+        Phase::RolledBack if stored.takes_back && runs_candidate => (stored.base.as_ref(), Audience::ALL),
         Phase::RolledBack | Phase::Paused | Phase::Draft => return Ok(None),
     };
     let Some(digest) = digest.filter(|d| running.as_ref() != Some(d)) else { return Ok(None) };
@@ -322,7 +340,8 @@ async fn offer(
             Some(r) => crate::store::packages::get(tx, tenant, r).await?,
             None => None,
         };
-        if current.is_some_and(|c| c.number >= package.number) {
+        // Of several candidates one was chosen; who has another goes over, whichever is newer.
+        if !runs_candidate && current.is_some_and(|c| c.number >= package.number) {
             return Ok(None);
         }
     }
@@ -331,15 +350,30 @@ async fn offer(
         // The device has seen documents of another rollout since; an older one it would refuse.
         sequence = rollouts::renew_sequence(tx, stored, poll.rollout, now).await?;
     }
-    Ok(Some(Terms {
+    Ok(Some(terms(stored, bytes, sequence, audience)))
+}
+
+fn terms(stored: &Stored, digest: [u8; 32], sequence: i64, audience: Audience) -> Terms {
+    Terms {
         rollout: stored.id.clone(),
         name: stored.name.clone(),
-        digest: bytes,
+        digest,
         sequence: unsigned(sequence),
         signed: unsigned(stored.signed),
         expires: unsigned(stored.expires),
-        share,
-    }))
+        audience,
+    }
+}
+
+/// Whether the candidate may go to devices.
+fn is_offered(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Completed)
+}
+
+/// Whether the candidate runs in the shadow at this stage.
+fn is_shadow(stored: &Stored) -> bool {
+    let stage = stored.rollout.plan().stage(stored.rollout.stage());
+    stage.is_some_and(|s| matches!(s.exposure, Reach::Shadow { .. }))
 }
 
 /// Whether a device that ended so will not take the same package again.
@@ -352,13 +386,11 @@ fn is_final(outcome: Outcome) -> bool {
     }
 }
 
-/// The share of the stage, of 10,000, rounded up.
-fn share(stored: &Stored) -> u16 {
-    let Some(stage) = stored.rollout.plan().stage(stored.rollout.stage()) else { return 10_000 };
-    let share = match stage.exposure {
-        Reach::Share { canary, .. } | Reach::Shadow { canary, .. } => canary,
-        Reach::Variants { share, .. } | Reach::Crossover { share } => share,
-        Reach::Ring { .. } => return 10_000,
-    };
-    u16::try_from((share.bound() * 10_000).div_ceil(1 << 32)).unwrap_or(10_000)
+/// Whom a document of the stage is for. Laboratory devices have what later stages bring to few: they get a document that is
+/// not about shares.
+fn audience(stored: &Stored, candidate: u8, identity: &[u8]) -> Audience {
+    let rollout = &stored.rollout;
+    let stage = rollout.plan().stage(rollout.stage());
+    let audience = stage.map_or(Audience::ALL, |s| s.exposure.audience(rollout.salt(), candidate));
+    if audience.reaches(identity) { audience } else { Audience::ALL }
 }

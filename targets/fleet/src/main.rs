@@ -104,6 +104,9 @@ struct Serve {
     /// Bytes that a package may have.
     #[arg(long, env = "DUNLIN_FLEET_MAX_ARTIFACT", default_value_t = 256 << 20)]
     max_artifact: usize,
+    /// An OpenTelemetry collector that gets the fleet's metrics by the hour, such as http://127.0.0.1:4318.
+    #[arg(long, env = "DUNLIN_FLEET_OTLP")]
+    otlp: Option<String>,
     /// Milliseconds between looks at rollouts.
     #[arg(long, env = "DUNLIN_FLEET_TICK", default_value_t = 10_000)]
     tick: u64,
@@ -218,6 +221,7 @@ async fn run_server(mut config: Config, serve: Serve, data: &std::path::Path) ->
     prepare(data)?;
     config.listen = serve.listen;
     config.max_artifact = serve.max_artifact;
+    config.otlp = serve.otlp;
     (config.tick, config.grace) = (Duration::from_millis(serve.tick), Duration::from_secs(serve.grace));
     if let (Some(cert), Some(key)) = (serve.tls_cert, serve.tls_key) {
         config.tls = Some(config::Tls { cert, key, client_ca: serve.client_ca });

@@ -18,7 +18,7 @@ use crate::ingest::{self, Ingest};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::store::{self, Engine, Store, signed};
-use crate::{api, decide, webhook};
+use crate::{api, decide, drift, otlp, webhook};
 
 /// What handlers share.
 #[derive(Debug)]
@@ -30,7 +30,9 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    pub(crate) drift: drift::Lately,
     pub(crate) max_artifact: usize,
+    pub(crate) otlp: Option<String>,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -121,7 +123,9 @@ impl Server {
             clock: config.clock,
             limits: Limits::new(),
             metrics: Metrics::default(),
+            drift: drift::Lately::default(),
             max_artifact: config.max_artifact,
+            otlp: config.otlp,
             stopping,
         });
         let (ingest, queues) = Ingest::new(workers);
@@ -151,9 +155,18 @@ impl Server {
                 every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     every.tick().await;
-                    decide::tick(&inner).await;
+                    tick(&inner).await;
+                }
+            }));
+            // On their own, so that a receiver that takes its time delays no decision.
+            let inner = app.inner.clone();
+            tasks.push(tokio::spawn(async move {
+                let mut every = tokio::time::interval(config.tick);
+                every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    every.tick().await;
                     webhook::deliver(&inner).await;
-                    store::hours::tick(&inner).await;
+                    otlp::tick(&inner).await;
                 }
             }));
         }
@@ -169,9 +182,9 @@ impl Server {
 
     /// Decides about all live rollouts now, and delivers alerts.
     pub async fn tick(&self) {
-        decide::tick(&self.app.inner).await;
+        tick(&self.app.inner).await;
         webhook::deliver(&self.app.inner).await;
-        store::hours::tick(&self.app.inner).await;
+        otlp::tick(&self.app.inner).await;
     }
 
     /// Makes a token for a tenant and returns its secret, which is kept nowhere.
@@ -221,6 +234,13 @@ impl Drop for Server {
         self.serving.abort();
         self.tasks.iter().chain(&self.workers).for_each(JoinHandle::abort);
     }
+}
+
+/// What is due now.
+async fn tick(app: &Inner) {
+    decide::tick(app).await;
+    drift::tick(app).await;
+    store::hours::tick(app).await;
 }
 
 fn spawn(serve: impl Future<Output = std::io::Result<()>> + Send + 'static) -> JoinHandle<()> {

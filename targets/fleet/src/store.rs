@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub mod audit;
 pub(crate) mod devices;
+pub(crate) mod drift;
 pub(crate) mod exposures;
 pub(crate) mod flags;
 pub(crate) mod hours;

@@ -18,6 +18,8 @@ pub(crate) struct Reading {
     pub(crate) arm: &'static str,
     /// Bit `g`: guardrail `g` makes its day bad.
     pub(crate) bad: u8,
+    /// Whether a second model ran in the shadow of the one that serves.
+    pub(crate) shadows: bool,
     /// Sums and numbers of metrics, by name.
     pub(crate) metrics: Metrics,
 }
@@ -26,7 +28,11 @@ pub(crate) struct Reading {
 pub(crate) type Metrics = BTreeMap<String, (f64, f64)>;
 
 /// Names of the metrics that are read from reports; rules may be about these.
-pub(crate) const METRICS: [&str; 5] = ["latency_p95", "energy", "confidence", "flip_rate", "guardrail_rate"];
+pub(crate) const METRICS: [&str; 6] =
+    ["latency_p95", "energy", "confidence", "flip_rate", "guardrail_rate", DISAGREEMENT];
+
+/// The part of a shadow's answers that are not those of the model that serves.
+pub(crate) const DISAGREEMENT: &str = "disagreement";
 
 /// Starts of a device.
 const STARTS: &str = "starts";
@@ -62,7 +68,8 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
         Arm::Candidate => "candidate",
         Arm::Shadow => "shadow",
     };
-    Reading { known: true, model: head.model, arm, bad, metrics: metrics(window) }
+    let shadows = counters.get(Counter::ShadowRuns) > 0;
+    Reading { known: true, model: head.model, arm, bad, shadows, metrics: metrics(window) }
 }
 
 /// Whether more than one inference in a hundred was late: the device's 99th percentile is over its budget.
@@ -88,6 +95,11 @@ fn metrics(window: &AnyWindow) -> Metrics {
     }
     rate("flip_rate", Counter::Flips);
     rate("guardrail_rate", Counter::Guardrails);
+    let shadow = counters.get(Counter::ShadowRuns);
+    if shadow > 0 {
+        let disagreed = f64::from(counters.get(Counter::ShadowDisagreements));
+        metrics.insert(DISAGREEMENT.into(), (disagreed, f64::from(shadow)));
+    }
     metrics.insert(STARTS.into(), (f64::from(counters.get(Counter::Resets)), 1.0));
     let (mut sum, mut n) = (0.0, 0.0);
     for (bin, count) in window.confidence().iter().enumerate() {

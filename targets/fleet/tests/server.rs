@@ -10,11 +10,24 @@ mod database;
 mod device;
 #[path = "server/devices.rs"]
 mod devices;
+#[path = "server/drift.rs"]
+mod drift;
 #[path = "server/operators.rs"]
 mod operators;
+#[path = "server/otlp.rs"]
+mod otlp;
+#[path = "server/receiver.rs"]
+mod receiver;
 #[path = "server/replicas.rs"]
 mod replicas;
 #[path = "server/rollouts.rs"]
 mod rollouts;
+#[path = "server/schema.rs"]
+mod schema;
 #[path = "server/site.rs"]
 mod site;
+#[cfg(feature = "tls")]
+#[path = "server/tls.rs"]
+mod tls;
+#[path = "server/webhooks.rs"]
+mod webhooks;

@@ -9,7 +9,7 @@ use dunlin_mcu::message::Offer;
 use dunlin_update::delta::{EncodeOptions, encode};
 use dunlin_update::flash::Layout;
 use dunlin_update::record::{Installed, Transfer};
-use dunlin_update::trust::{Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
+use dunlin_update::trust::{Audience, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
 use sha2::{Digest, Sha256};
 
 use super::map;
@@ -219,8 +219,7 @@ impl Goods {
             time: 1,
             expires: u64::MAX,
             digest: pack.digest,
-            salt: b"",
-            share: 10_000,
+            audience: Audience::ALL,
             lifted: b"",
         };
         let stream = match base {

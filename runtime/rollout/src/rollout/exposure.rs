@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cohort::{Arm, Salt, Share};
+use crate::cohort::{Arm, Audience, Manner, Salt, Share};
 use crate::gate::Expected;
 
 /// Candidates that an A/B test may have.
@@ -121,12 +121,30 @@ impl Exposure {
             Self::Variants { .. } | Self::Crossover { .. } => Assignment::REST,
             Self::Shadow { canary, control, every } => match split(canary, control) {
                 with @ Assignment { installs: Some(0), .. } => {
-                    // Devices take different inputs, so that a fleet's shadows do not run at one moment.
-                    let turn = every > 0 && subject.input.wrapping_add(bucket.0).is_multiple_of(every);
+                    let turn = bucket.takes(subject.input, every);
                     Assignment { serves: None, shadows: turn.then_some(0), ..with }
                 }
                 without => without,
             },
+        }
+    }
+
+    /// Whom a document about a candidate is for: the devices that [`assign`](Self::assign) lets install it. Rings are a
+    /// server's knowledge; what is for them is for everybody whom the server gives it to.
+    #[must_use]
+    pub fn audience(&self, salt: Salt, candidate: u8) -> Audience {
+        match *self {
+            Self::Share { canary, .. } => Audience::share(salt, canary),
+            Self::Ring { .. } => Audience { salt, ..Audience::ALL },
+            Self::Variants { share, candidates } => Audience {
+                parts: candidates.saturating_add(1),
+                part: candidate.saturating_add(1),
+                ..Audience::share(salt, share)
+            },
+            Self::Crossover { share } => Audience { manner: Manner::Hourly, ..Audience::share(salt, share) },
+            Self::Shadow { canary, every, .. } => {
+                Audience { manner: Manner::Shadow { every }, ..Audience::share(salt, canary) }
+            }
         }
     }
 

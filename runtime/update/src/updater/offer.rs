@@ -4,7 +4,7 @@ use super::{UpdateError, Updater};
 use crate::phase::{Event, Phase, Rejection};
 use crate::record::{Candidate, Installed, PREFIX, Stage, Transfer, prefix};
 use crate::storage::Storage;
-use crate::trust::{self, Release, Role, Rollout, RootKeys, TrustError, Verifier};
+use crate::trust::{self, Manner, Release, Role, Rollout, RootKeys, TrustError, Verifier};
 
 /// How the bytes of an offered package would come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,12 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if release.digest != rollout.digest || release.name != rollout.name {
             return Err(TrustError::Mixed.into());
         }
-        if rollout.bucket(self.profile.identity) >= rollout.share {
+        if !rollout.audience.reaches(self.profile.identity) {
             return Err(UpdateError::Rejected(Rejection::Cohort));
+        }
+        // What is confirmed here serves, and this one must not.
+        if rollout.audience.manner != Manner::Instead {
+            return Err(UpdateError::Rejected(Rejection::Beside));
         }
         self.suits(release).map_err(UpdateError::Rejected)?;
         self.accept(release, offer.transfer)

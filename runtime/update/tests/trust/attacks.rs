@@ -1,11 +1,11 @@
 //! The attacks that section 1.5.2 of the specification of The Update Framework (1.0.34) lists, each by its name.
 
-use dunlin_update::trust::{Role, TrustError};
+use dunlin_update::trust::{Role, Share, TrustError};
 use dunlin_update::{Phase, Rejection, UpdateError};
 
 use crate::bench::*;
 
-fn untouched(updater: &TestUpdater<'_>, bench_old: &[u8]) {
+pub(crate) fn untouched(updater: &TestUpdater<'_>, bench_old: &[u8]) {
     let digest = dunlin_package::compute_digest(bench_old).unwrap();
     assert_eq!(updater.running().unwrap().digest, digest);
     assert_eq!(updater.phase(), Phase::Idle);
@@ -81,7 +81,7 @@ fn fast_forward() {
     let mut updater = bench.open();
     let new = package("2");
     let mut far = rollout(&new, u64::MAX);
-    (far.time, far.expires, far.share) = (NOW + 400, u64::MAX, 0);
+    (far.time, far.expires, far.audience.share) = (NOW + 400, u64::MAX, Share::NONE);
     let pushed = Mail { rollout: signed(Role::Rollout, &far, &[6]), ..mail(&new, 2) };
     assert_eq!(offer(&mut updater, &pushed), Err(UpdateError::Rejected(Rejection::Cohort)));
     let replayed = offer(&mut updater, &mail(&new, 2));
@@ -107,7 +107,7 @@ fn indefinite_freeze() {
     let expired = Err(UpdateError::Trust(TrustError::Expired { role: Role::Rollout }));
     assert_eq!(offer(&mut updater, &frozen), expired);
     let mut hint = rollout(&new, 3);
-    hint.share = 0;
+    hint.audience.share = Share::NONE;
     let hint = Mail { rollout: signed(Role::Rollout, &hint, &[6]), ..mail(&new, 2) };
     let no_clock = |updater: &mut TestUpdater<'_>, mail: &Mail| {
         let transfer = dunlin_update::TransferOffer { id: [0; 8], len: mail.stream.len() as u32, delta: false };

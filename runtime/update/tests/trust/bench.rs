@@ -5,7 +5,7 @@ use dunlin_update::delta::Applier;
 use dunlin_update::record::Installed;
 use dunlin_update::sim::{CHIPS, Flash};
 use dunlin_update::storage::Area;
-use dunlin_update::trust::{Ed25519, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
+use dunlin_update::trust::{Audience, Ed25519, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
 use dunlin_update::{Device, Limits, Offer, Progress, StartCause, TransferOffer, UpdateError, Updater};
 use sha2::{Digest, Sha256};
 
@@ -66,7 +66,7 @@ pub(crate) fn release(bytes: &[u8], number: u32) -> Release<'static> {
 
 pub(crate) fn rollout(bytes: &[u8], sequence: u64) -> Rollout<'static> {
     let digest = dunlin_package::compute_digest(bytes).unwrap();
-    Rollout { name: NAME, sequence, time: NOW, expires: NOW + 100, digest, salt: b"salt", share: 10_000, lifted: &[] }
+    Rollout { name: NAME, sequence, time: NOW, expires: NOW + 100, digest, audience: Audience::ALL, lifted: &[] }
 }
 
 /// What a server sends.

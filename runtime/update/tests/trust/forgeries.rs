@@ -1,9 +1,10 @@
 //! Every byte of what a server sends, changed; and what is refused for other reasons than trust.
 
 use dunlin_update::storage::Area;
-use dunlin_update::trust::{Role, TrustError, sign};
+use dunlin_update::trust::{self, Audience, Manner, Role, Salt, Share, TrustError, sign};
 use dunlin_update::{Rejection, Reversal, UpdateError, Verdict};
 
+use crate::attacks::untouched;
 use crate::bench::*;
 use crate::tally;
 
@@ -70,7 +71,7 @@ fn a_root_that_firmware_brings_forgets_what_stolen_keys_said() {
     let mut bench = Bench::new();
     let new = package("2");
     let mut far = rollout(&new, u64::MAX);
-    (far.time, far.expires, far.share) = (NOW + 400, u64::MAX, 0);
+    (far.time, far.expires, far.audience.share) = (NOW + 400, u64::MAX, Share::NONE);
     let pushed = Mail { rollout: signed(Role::Rollout, &far, &[6]), ..mail(&new, 2) };
     assert_eq!(offer(&mut bench.open(), &pushed), Err(UpdateError::Rejected(Rejection::Cohort)));
     bench.root = root(2);
@@ -151,7 +152,48 @@ fn what_failed_here_is_taken_again_only_when_its_tombstone_is_lifted() {
 fn a_share_is_a_share() {
     let new = package("2");
     let mut share = rollout(&new, 2);
-    share.share = 2_500;
-    let meant = (0..4_000u32).filter(|n| share.bucket(&n.to_le_bytes()) < share.share).count();
+    share.audience = Audience::share(Salt::new(b"salt"), Share::percent(25));
+    let meant = (0..4_000u32).filter(|n| share.audience.reaches(&n.to_le_bytes())).count();
     assert!((900..1_100).contains(&meant), "{meant} of 4,000");
+}
+
+/// The fields as `TRUST.md` gives them, and what a device makes of them.
+#[test]
+fn an_audience_has_these_bytes() {
+    let new = package("2");
+    let mut shadow = rollout(&new, 2);
+    let shares = Audience::share(Salt::new(b"salt"), Share::percent(25));
+    for (audience, bytes) in [
+        (Audience::ALL, &[0, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 0][..]),
+        (Audience { salt: Salt::from_bits(0x81), ..shares }, &[0x81, 1, 0x80, 0x80, 0x80, 0x80, 4, 0, 0, 0]),
+        (Audience { parts: 3, part: 2, share: Share::NONE, ..Audience::ALL }, &[0, 0, 3, 2, 0]),
+        (
+            Audience { manner: Manner::Shadow { every: 300 }, ..Audience::ALL },
+            &[0, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 1, 0xAC, 2],
+        ),
+        (Audience { manner: Manner::Hourly, ..Audience::ALL }, &[0, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0, 2]),
+    ] {
+        shadow.audience = audience;
+        let document = signed(Role::Rollout, &shadow, &[6]);
+        let payload = trust::Document::read(&document, Role::Rollout).unwrap().payload();
+        // After it comes the empty list of lifted digests.
+        assert!(payload.ends_with(&[bytes, &[0]].concat()), "{audience:?}: {payload:02x?}");
+        let read = trust::rollout(&root(1), &document, &trust::Ed25519).unwrap();
+        assert_eq!(read.audience, audience);
+    }
+}
+
+#[test]
+fn what_is_to_run_beside_the_model_never_takes_its_place() {
+    let mut bench = Bench::new();
+    let old = bench.old.clone();
+    let mut updater = bench.open();
+    let new = package("2");
+    for (sequence, manner) in [(2, Manner::Shadow { every: 10 }), (3, Manner::Hourly)] {
+        let mut beside = rollout(&new, sequence);
+        beside.audience.manner = manner;
+        let mail = Mail { rollout: signed(Role::Rollout, &beside, &[6]), ..mail(&new, 2) };
+        assert_eq!(offer(&mut updater, &mail), Err(UpdateError::Rejected(Rejection::Beside)));
+    }
+    untouched(&updater, &old);
 }

@@ -1,6 +1,7 @@
 //! What operators do, one file a group of routes.
 
 mod devices;
+mod drift;
 mod flags;
 mod packages;
 mod plan;
@@ -22,6 +23,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .merge(packages::router())
         .merge(rollouts::router())
         .merge(flags::router())
+        .merge(drift::router())
         .merge(watch::router())
 }
 

@@ -101,12 +101,13 @@ async fn frame<S: Source>(
 }
 
 /// What an action did, by the word in the address that a browser comes back to.
-pub(crate) const NOTICES: [(&str, &str); 7] = [
+pub(crate) const NOTICES: [(&str, &str); 8] = [
     ("acknowledged", "Acknowledged: others see that you look after it."),
     ("started", "Started."),
     ("paused", "Paused. Nobody else gets the candidate; devices that have it keep it."),
     ("resumed", "Resumed. Only new evidence counts from now on."),
     ("approved", "Your approval is recorded."),
+    ("retried", "A draft again, with other devices to go first. Start it when it should begin."),
     ("reverted", "Rolled back. Devices go back to what they had when they next ask."),
     ("stopped", "Stopped. Devices that have the candidate keep it; nobody else gets it."),
 ];

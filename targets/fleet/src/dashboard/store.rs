@@ -26,7 +26,6 @@ const RECENT: i64 = 2 * 86_400;
 pub(super) struct Pages {
     app: App,
     seen: Arc<Sensitivity>,
-    drift: query::drift::Lately,
 }
 
 impl From<ApiError> for Trouble {
@@ -42,7 +41,7 @@ impl From<ApiError> for Trouble {
 
 impl Pages {
     pub(super) fn new(app: App) -> Self {
-        Self { app, seen: Arc::default(), drift: query::drift::Lately::default() }
+        Self { app, seen: Arc::default() }
     }
 
     /// Who presses, as the API knows them.
@@ -60,7 +59,8 @@ fn action(verb: &str, keep: bool) -> Option<(Action, Role, &'static str)> {
         "start" => (Action::Start, Role::Operator, "started"),
         "pause" => (Action::Pause, Role::Operator, "paused"),
         "resume" => (Action::Resume, Role::Operator, "resumed"),
-        "approve" => (Action::Approve, Role::Approver, "approved"),
+        "retry" => (Action::Retry, Role::Operator, "retried"),
+        "approve" => (Action::Approve { candidate: None }, Role::Approver, "approved"),
         "rollback" => (Action::Abort { revert: !keep }, Role::Operator, if keep { "stopped" } else { "reverted" }),
         _ => return None,
     })
@@ -165,7 +165,7 @@ impl Source for Pages {
     }
 
     async fn drift(&self, viewer: &Viewer, frame: Frame, model: Option<&str>) -> Result<DriftPage, Trouble> {
-        query::drift::drift(&self.app, &self.drift, viewer, frame, model).await
+        query::drift::drift(&self.app, viewer, frame, model).await
     }
 
     async fn devices(&self, viewer: &Viewer, frame: Frame, filter: DeviceFilter) -> Result<DevicesPage, Trouble> {

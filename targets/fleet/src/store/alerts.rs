@@ -14,9 +14,9 @@ pub(crate) struct Alert {
     pub(crate) n: i64,
     /// Seconds since 1970.
     pub(crate) time: i64,
-    /// The rollout it is about.
+    /// The rollout it is about; of drift the one that brings the package to devices now, or empty.
     pub(crate) rollout: String,
-    /// The verdict: `rollback`, `pause`, `advance`.
+    /// Of a rollout `rollback`, `pause`, `approval`, `advance` or `completed`; `drift`, `drift_cleared`.
     pub(crate) kind: String,
     /// For people.
     pub(crate) text: String,
@@ -42,7 +42,7 @@ pub(crate) async fn raise(
         .bind(tenant)
         .fetch_one(&mut *tx)
         .await?;
-    sqlx::query("INSERT INTO alerts VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, NULL, 0, 0)")
+    sqlx::query("INSERT INTO alerts VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, NULL, 0, 0, 0)")
         .bind(tenant)
         .bind(n)
         .bind(now)
@@ -104,25 +104,49 @@ pub(crate) async fn acknowledge(
     Ok(done.rows_affected() == 1)
 }
 
-/// Alerts that no webhook has taken yet, tried fewer times than `most`.
-pub(crate) async fn undelivered(connection: &mut Connection, most: i64) -> Result<Vec<(String, Alert)>, sqlx::Error> {
-    let rows = sqlx::query("SELECT * FROM alerts WHERE delivered = 0 AND attempts < $1 ORDER BY tenant, n LIMIT 100")
-        .bind(most)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|r| Ok((r.try_get("tenant")?, alert(r)?))).collect()
+/// Alerts that no webhook has taken yet, tried fewer times than `most`, and due now: tenant, attempts, alert.
+pub(crate) async fn undelivered(
+    connection: &mut Connection,
+    most: i64,
+    now: i64,
+) -> Result<Vec<(String, i64, Alert)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM alerts WHERE delivered = 0 AND attempts < $1 AND due <= $2 ORDER BY tenant, n LIMIT 100",
+    )
+    .bind(most)
+    .bind(now)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|r| Ok((r.try_get("tenant")?, r.try_get("attempts")?, alert(r)?))).collect()
 }
 
-pub(crate) async fn tried(
+/// Takes the next attempt for oneself, and says when the one after it is due should this one not succeed; `false` when
+/// another replica has taken it.
+pub(crate) async fn attempt(
     connection: &mut Connection,
     tenant: &str,
     n: i64,
-    delivered: bool,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE alerts SET attempts = attempts + 1, delivered = $3 WHERE tenant = $1 AND n = $2")
+    attempts: i64,
+    due: i64,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE alerts SET attempts = attempts + 1, due = $4
+         WHERE tenant = $1 AND n = $2 AND attempts = $3 AND delivered = 0",
+    )
+    .bind(tenant)
+    .bind(n)
+    .bind(attempts)
+    .bind(due)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Says that an alert was taken.
+pub(crate) async fn delivered(connection: &mut Connection, tenant: &str, n: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE alerts SET delivered = 1 WHERE tenant = $1 AND n = $2")
         .bind(tenant)
         .bind(n)
-        .bind(i64::from(delivered))
         .execute(connection)
         .await
         .map(drop)

@@ -294,3 +294,14 @@ pub(crate) async fn ways(
         })
         .collect()
 }
+
+/// Forgets who took part, and their days.
+pub(crate) async fn forget(tx: &mut Connection, tenant: &str, rollout: &str) -> Result<(), sqlx::Error> {
+    for statement in [
+        "DELETE FROM device_days WHERE tenant = $1 AND rollout = $2",
+        "DELETE FROM exposures WHERE tenant = $1 AND rollout = $2",
+    ] {
+        sqlx::query(statement).bind(tenant).bind(rollout).execute(&mut *tx).await?;
+    }
+    Ok(())
+}

@@ -84,3 +84,67 @@ pub(crate) async fn of_package(
         .map(|r| Ok((r.try_get("device")?, r.try_get("arrived")?, r.try_get("arm")?, r.try_get("payload")?)))
         .collect()
 }
+
+/// Packages that reports came from in a window, those of most reports first.
+pub(crate) async fn packages(
+    connection: &mut Connection,
+    tenant: &str,
+    (from, to): (i64, i64),
+    limit: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT digest FROM reports WHERE tenant = $1 AND arrived >= $2 AND arrived < $3 AND known = 1
+         AND digest IS NOT NULL GROUP BY digest ORDER BY COUNT(*) DESC, digest LIMIT $4",
+    )
+    .bind(tenant)
+    .bind(from)
+    .bind(to)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// How many reports of what ran a package came in a window.
+pub(crate) async fn count(
+    connection: &mut Connection,
+    tenant: &str,
+    digest: &str,
+    (from, to): (i64, i64),
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT COUNT(*) FROM reports WHERE tenant = $1 AND digest = $2 AND arrived >= $3 AND arrived < $4
+         AND known = 1",
+    )
+    .bind(tenant)
+    .bind(digest)
+    .bind(from)
+    .bind(to)
+    .fetch_one(connection)
+    .await
+}
+
+/// Reports of what ran a package that came in a window: device, arrival, arm and bytes; only of devices whose id is below
+/// a bound, if there is one.
+pub(crate) async fn in_window(
+    connection: &mut Connection,
+    tenant: &str,
+    digest: &str,
+    (from, to): (i64, i64),
+    bound: Option<&str>,
+) -> Result<Vec<(String, i64, String, Vec<u8>)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT device, arrived, arm, payload FROM reports
+         WHERE tenant = $1 AND digest = $2 AND arrived >= $3 AND arrived < $4 AND known = 1 AND device < $5",
+    )
+    .bind(tenant)
+    .bind(digest)
+    .bind(from)
+    .bind(to)
+    // After every hexadecimal digit, in whatever order the engine sorts.
+    .bind(bound.unwrap_or("zz"))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|r| Ok((r.try_get("device")?, r.try_get("arrived")?, r.try_get("arm")?, r.try_get("payload")?)))
+        .collect()
+}

@@ -251,6 +251,23 @@ pub(crate) async fn under_way(
     .await
 }
 
+/// The rollout that brings a package to more devices now.
+pub(crate) async fn of_candidate(
+    connection: &mut Connection,
+    tenant: &str,
+    digest: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    // Candidates are a JSON list of digests, which have no characters that mean anything to LIKE.
+    sqlx::query_scalar(
+        "SELECT id FROM rollouts WHERE tenant = $1 AND live = 1 AND phase IN ('Running', 'Awaiting')
+         AND candidates LIKE $2 LIMIT 1",
+    )
+    .bind(tenant)
+    .bind(format!("%\"{digest}\"%"))
+    .fetch_optional(connection)
+    .await
+}
+
 /// A verdict as it was given.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Verdict {

@@ -190,6 +190,78 @@ fn a_kill_at_any_moment_loses_nothing() {
     });
 }
 
+/// Two programs on one PostgreSQL, of which one is killed while they decide: the other decides, and nothing is decided twice.
+///
+/// Days do not pass in a test, so the stage is made to have begun a day earlier, again and again; each time that is one day
+/// to be closed, by one verdict.
+#[test]
+fn who_is_killed_while_it_decides_is_taken_over() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(database) = super::database::all(folder.path()).into_iter().find(|d| d.engine == "postgres") else {
+        return;
+    };
+    let kills: i64 = std::env::var("DUNLIN_FLEET_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let folder = folder.path();
+    runtime.block_on(async {
+        let system = token(folder, &database);
+        let (one, client) = Program::start(folder, &database);
+        let tenant = site::tenant(&client, &system, "a", 1, json!({})).await;
+        let (old, new) = (tenant.keys.package("m", 1, 300), tenant.keys.package("m", 2, 300));
+        publish(&client, &tenant, &old).await.ok();
+        publish(&client, &tenant, &new).await.ok();
+        let stage = json!({ "canary_percent": 40, "control_percent": 40, "device_days": 1_000_000 });
+        let draft =
+            json!({ "candidates": [new.id()], "base": old.id(), "strategy": { "kind": "stages", "stages": [stage] } });
+        client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
+        client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+        let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
+        let mut replicas = [Some((one, client)), Some(Program::start(folder, &database))];
+        let mut state = 0x2545_F491_4F6C_DD1Du64 ^ u64::from(std::process::id());
+        let mut slowest = Duration::ZERO;
+        for round in 1..=kills {
+            let at = (round % 2) as usize;
+            let (victim, _) = replicas[at].take().expect("it runs");
+            let delay = Duration::from_micros(next(&mut state) % 60_000);
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                victim.kill();
+            });
+            // Once a minute more, for what is waited for after a day's end.
+            let earlier = 86_400 + if round == 1 { 61 } else { 0 };
+            sqlx::query("UPDATE rollouts SET entered = entered - $1, version = version + 1")
+                .bind(i64::from(earlier))
+                .execute(&pool)
+                .await
+                .expect("written");
+            let began = std::time::Instant::now();
+            let (_, survivor) = replicas[1 - at].as_ref().expect("it runs");
+            loop {
+                let path = format!("/v1/rollouts/r/verdicts?limit=1000&after={}", round - 1);
+                let verdicts = survivor.call("GET", &path, &tenant.viewer, Value::Null).await.ok();
+                let verdicts = verdicts.as_array().expect("a list").clone();
+                assert!(verdicts.len() <= 1, "round {round}: a day was decided twice: {verdicts:?}");
+                if verdicts.len() == 1 {
+                    break;
+                }
+                assert!(began.elapsed() < Duration::from_secs(20), "round {round}: nobody decided");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            slowest = slowest.max(began.elapsed());
+            killer.join().expect("killed");
+            replicas[at] = Some(Program::start(folder, &database));
+        }
+        for (program, _) in replicas.into_iter().flatten() {
+            program.kill();
+        }
+        let rows = sqlx::query("SELECT n FROM verdicts ORDER BY n").fetch_all(&pool).await.expect("rows");
+        let numbers: Vec<i64> = rows.iter().map(|r| r.get("n")).collect();
+        assert_eq!(numbers, (1..=kills).collect::<Vec<_>>(), "each day once");
+        pool.close().await;
+        eprintln!("postgres, two replicas: {kills} kills, {kills} days decided once each, at most {slowest:?} later");
+    });
+}
+
 /// Asked to stop, it answers what it has begun, and says so by its exit code.
 #[cfg(unix)]
 #[test]

@@ -17,7 +17,7 @@ use super::rollouts::Flock;
 use super::site::{Answer, Published, Site, Tenant, on_each_engine, publish};
 
 /// A package with the reference of a model that saw two classes evenly.
-fn with_reference(tenant: &Tenant, plain: &Published, number: u32) -> Published {
+pub(crate) fn with_reference(tenant: &Tenant, plain: &Published, number: u32) -> Published {
     let mut draft = Draft::new();
     (draft.n, draft.class_output, draft.classes) = (10_000, Some(0), vec![5000, 5000]);
     let drift = draft.write().expect("a reference");
@@ -42,15 +42,23 @@ fn with_reference(tenant: &Tenant, plain: &Published, number: u32) -> Published 
     Published { digest, bytes, release }
 }
 
+/// What a device measures with, and the start that it is of.
+pub(crate) type Kept = Option<(u32, Recorder<2, 0>)>;
+
 /// Six hours of a device that sees the first class nine times in ten, and is late now and then.
-fn measure(device: &mut Device, kept: &mut Option<(u32, Recorder<2, 0>)>, now: u32, late: u32) {
+fn measure(device: &mut Device, kept: &mut Kept, now: u32, late: u32) {
+    observe(device, kept, now, [90, 10], late);
+}
+
+/// Hours of a device that sees two classes so often.
+pub(crate) fn observe(device: &mut Device, kept: &mut Kept, now: u32, classes: [u32; 2], late: u32) {
     let model = device.running.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
     // A new one would say that the device has started.
     let (_, recorder) = match kept.take() {
         Some((boot, recorder)) if boot == device.boot => kept.insert((boot, recorder)),
         _ => kept.insert((device.boot, Recorder::new(device.boot, model))),
     };
-    for (class, n) in [(0, 90), (1, 10)] {
+    for (class, n) in (0..).zip(classes) {
         let seen = Observation { class: Some(class), confidence: Some(0.93), micros: 4100, ..Observation::default() };
         (0..n).for_each(|_| {
             recorder.add(&Sample::of(&Reference::NONE, &seen));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dunlin_fleet::{Clock as _, ManualClock, hex, wire};
 use dunlin_telemetry::window::{Arm, Counter};
 use dunlin_telemetry::{Profile, Recorder};
-use dunlin_update::trust::{self, Ed25519, RootKeys, SecretKey};
+use dunlin_update::trust::{self, Ed25519, Manner, RootKeys, SecretKey};
 use dunlin_update::{Outcome, Phase, Reversal};
 use hyper::StatusCode;
 
@@ -41,6 +41,9 @@ pub(crate) struct Device {
     pub(crate) acknowledged: Vec<(u32, u32)>,
     pub(crate) offered: Vec<[u8; 32]>,
     pub(crate) behaviour: Behaviour,
+    /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
+    pub(crate) shadow: Option<([u8; 32], u32)>,
+    pub(crate) disagrees: u32,
     pub(crate) clock: ManualClock,
     nonce: u64,
 }
@@ -82,6 +85,8 @@ impl Device {
             acknowledged: Vec::new(),
             offered: Vec::new(),
             behaviour: Behaviour::Good,
+            shadow: None,
+            disagrees: 2,
             clock: clock.clone(),
             nonce: 0,
         }
@@ -93,6 +98,11 @@ impl Device {
         let mut recorder = Recorder::<10, 0>::new(self.boot, model);
         recorder.set_arm(Arm::Rest);
         recorder.count(Counter::Inferences, 1000);
+        if let Some((_, every)) = self.shadow {
+            recorder.set_arm(Arm::Shadow);
+            recorder.count(Counter::ShadowRuns, 1000 / every);
+            recorder.count(Counter::ShadowDisagreements, 10 * self.disagrees / every);
+        }
         if self.behaviour == Behaviour::Fails && self.candidate.is_some() && self.running == self.candidate {
             recorder.count(Counter::InferenceErrors, 40);
         }
@@ -167,9 +177,19 @@ impl Device {
         assert_eq!((rollout.name, release.name), (self.model.as_str(), self.model.as_str()));
         assert!(rollout.sequence >= self.sequence, "an older rollout: {} after {}", rollout.sequence, self.sequence);
         assert!(rollout.expires > self.clock.seconds());
-        assert!(rollout.bucket(&self.id) < rollout.share, "the document is not for this device");
-        assert_ne!(Some(rollout.digest), self.running);
+        assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
         self.sequence = rollout.sequence;
+        match rollout.audience.manner {
+            Manner::Shadow { every } => {
+                assert_ne!(Some(rollout.digest), self.running);
+                self.shadow = Some((rollout.digest, every));
+                return;
+            }
+            // What serves already: only the shadow ends.
+            Manner::Instead if Some(rollout.digest) == self.running && self.shadow.take().is_some() => return,
+            _ => self.shadow = None,
+        }
+        assert_ne!(Some(rollout.digest), self.running);
         if self.phase != Phase::Idle && self.candidate == Some(rollout.digest) {
             // It has it already.
             return;

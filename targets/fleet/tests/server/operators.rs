@@ -89,6 +89,61 @@ fn no_route_leaks_to_other_roles_or_tenants() {
     });
 }
 
+/// Who may not is told so whatever the body or the query is like: 401 and 403 come before 400, 413 and 422.
+#[test]
+fn roles_come_before_bodies() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let ours = site.tenant("ours", 1, json!({})).await;
+        let theirs = site.tenant("theirs", 2, json!({})).await;
+        let package = theirs.keys.package("m", 1, 100);
+        publish(&site.client, &theirs, &package).await.ok();
+        let document = serde_json::to_value(openapi()).expect("JSON");
+        let ranks = ["enrol", "viewer", "operator", "approver", "admin"];
+        let rank = |role: &str| ranks.iter().position(|r| *r == role);
+        let bodies: [&[u8]; 6] = [b"", b"{", b"[]", b"\xFF\xFE", b"{\"devices\":7,\"stage\":\"x\"}", &[b' '; 300_000]];
+        let (mut refused, mut judged) = (0, 0);
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let needed = operation["x-role"].as_str().expect("a role");
+                let method = method.to_uppercase();
+                // Things of another tenant, and names that nothing can have.
+                for thing in [package.id(), "theirs".to_owned(), "%ff%00".to_owned()] {
+                    let mut path = path.clone();
+                    while let Some((from, to)) = path.find('{').zip(path.find('}')) {
+                        path.replace_range(from..=to, &thing);
+                    }
+                    for (n, body) in bodies.iter().enumerate() {
+                        let path = if n % 2 == 1 { format!("{path}?limit=-1&nonsense=%ff") } else { path.clone() };
+                        let tokens = ranks.map(|role| (role, ours.token(role)));
+                        for (role, token) in tokens.into_iter().chain([("nobody", "dnl_unknown")]) {
+                            let headers = [("authorization", format!("Bearer {token}"))];
+                            let sent = site.client.send(&method, &path, &headers, body.to_vec()).await;
+                            // A body that is refused unread may end the connection before it was sent.
+                            let Some(answer) = sent else { continue };
+                            let status = answer.status.as_u16();
+                            let may = needed != "installation" && rank(role) >= rank(needed);
+                            let expected = match (role, may) {
+                                ("nobody", _) => Some(401),
+                                (_, false) => Some(403),
+                                (_, true) => None,
+                            };
+                            match expected {
+                                Some(expected) => assert_eq!(status, expected, "{role}: {method} {path}, body {n}"),
+                                None => assert!(status < 500 && status != 401, "{role}: {method} {path} gave {status}"),
+                            }
+                            if expected.is_some() { refused += 1 } else { judged += 1 }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(refused > 1000 && judged > 1000, "{refused} refused, {judged} not");
+        eprintln!("{refused} requests refused before their bodies, {judged} judged");
+        site.server.stop().await;
+    });
+}
+
 #[test]
 fn packages_are_immutable_and_have_to_be_signed() {
     on_each_engine(|folder, database| async move {

@@ -287,3 +287,131 @@ fn people_pause_resume_and_abort() {
         site.server.stop().await;
     });
 }
+
+/// Two packages, and a draft of a rollout from the first to the second, started.
+async fn shadow(site: &Site, tenant: &Tenant, disagreement: f64) -> (Published, Published) {
+    let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
+    publish(&site.client, tenant, &one).await.ok();
+    publish(&site.client, tenant, &two).await.ok();
+    let stages = json!([
+        { "canary_percent": 30, "control_percent": 50, "shadow_every": 10, "devices": 10, "device_days": 40,
+          "margins": "inside" },
+        { "canary_percent": 30, "control_percent": 50, "devices": 10, "device_days": 30 }]);
+    let margin = json!({ "metric": "disagreement", "absolute": disagreement });
+    let gate = json!({ "margins": [margin], "devices": 60, "devices_per_arm": 10 });
+    let draft = json!({ "candidates": [two.id()], "base": one.id(), "gate": gate,
+        "strategy": { "kind": "stages", "stages": stages } });
+    site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
+    site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+    (one, two)
+}
+
+#[test]
+fn a_shadow_never_serves_and_its_agreement_decides() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let (one, two) = shadow(&site, &tenant, 0.05).await;
+        let mut flock = Flock::enrol(&site, &tenant, 120, &one).await;
+        flock.poll(&site).await;
+        let shadows = flock.devices.iter().filter(|d| d.shadow == Some((two.digest, 10))).count();
+        assert!((15..60).contains(&shadows), "{shadows} of 120 at 30 %");
+        let mut days = 0;
+        while status(&site, &tenant, "r").await["stage"] == 0 && days < 8 {
+            flock.day(&site, false).await;
+            let now = status(&site, &tenant, "r").await;
+            assert!(now["stage"] == 1 || flock.running(&two) == 0, "nobody is served by it: {now}");
+            days += 1;
+        }
+        let passed = status(&site, &tenant, "r").await;
+        assert_eq!((&passed["phase"], &passed["stage"]), (&json!("Running"), &json!(1)), "{passed}");
+        let agreement = &passed["agreement"];
+        assert!((agreement["mean"].as_f64().expect("a number") - 0.98).abs() < 1e-9, "{agreement}");
+        assert_eq!(agreement["devices"].as_u64(), Some(shadows as u64), "{agreement}");
+        // The next stage has it serve, on the same devices.
+        flock.day(&site, false).await;
+        assert_eq!(flock.running(&two), shadows, "those that had the shadow");
+        assert!(flock.devices.iter().all(|d| d.shadow.is_none()));
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn a_shadow_that_disagrees_pauses_and_ends() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let (one, two) = shadow(&site, &tenant, 0.05).await;
+        let mut flock = Flock::enrol(&site, &tenant, 120, &one).await;
+        flock.devices.iter_mut().for_each(|d| d.disagrees = 30);
+        let mut days = 0;
+        while status(&site, &tenant, "r").await["phase"] == "Running" && days < 8 {
+            flock.day(&site, false).await;
+            days += 1;
+        }
+        let paused = status(&site, &tenant, "r").await;
+        assert_eq!((&paused["phase"], &paused["stage"]), (&json!("Paused"), &json!(0)), "{paused}");
+        let verdicts = site.client.call("GET", "/v1/rollouts/r/verdicts", &tenant.viewer, Value::Null).await.ok();
+        let last = verdicts.as_array().and_then(|v| v.last()).cloned().expect("a verdict");
+        assert!(last["reason"].as_str().expect("text").contains("disagreement"), "{last}");
+        assert!(flock.devices.iter().any(|d| d.shadow.is_some()), "while it is paused shadows go on");
+        let before: HashSet<_> = flock.devices.iter().filter(|d| d.shadow.is_some()).map(|d| d.id).collect();
+        let abort = json!({ "devices": "revert" });
+        site.client.call("POST", "/v1/rollouts/r/abort", &tenant.operator, abort).await.ok();
+        flock.poll(&site).await;
+        assert!(flock.devices.iter().all(|d| d.shadow.is_none()), "all are told to end");
+        flock.day(&site, false).await;
+        let ended = status(&site, &tenant, "r").await;
+        assert_eq!((&ended["succeeded"], flock.running(&two)), (&json!(0), 0), "{ended}");
+
+        // Somebody tries once more: a draft, other devices first, nothing left of the evidence.
+        site.client.call("POST", "/v1/rollouts/r/retry", &tenant.viewer, Value::Null).await.refused(403);
+        for _ in 0..2 {
+            let again = site.client.call("POST", "/v1/rollouts/r/retry", &tenant.operator, Value::Null).await.ok();
+            assert_eq!((&again["phase"], &again["agreement"]), (&json!("Draft"), &Value::Null), "{again}");
+        }
+        site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+        flock.devices.iter_mut().for_each(|d| d.disagrees = 1);
+        flock.poll(&site).await;
+        let after: HashSet<_> = flock.devices.iter().filter(|d| d.shadow.is_some()).map(|d| d.id).collect();
+        assert!(!after.is_empty() && after != before);
+        assert_eq!(status(&site, &tenant, "r").await["phase"], "Running");
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn of_two_variants_the_chosen_one_reaches_everybody() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let packages: Vec<Published> = (1..=3).map(|n| tenant.keys.package("m", n, 500)).collect();
+        for package in &packages {
+            publish(&site.client, &tenant, package).await.ok();
+        }
+        let [one, two, three] = &packages[..] else { unreachable!() };
+        let draft = json!({ "candidates": [two.id(), three.id()], "base": one.id(),
+            "gate": { "devices": 120, "devices_per_arm": 20 }, "strategy": { "kind": "variants", "percent": 100 } });
+        site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
+        site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+        let mut flock = Flock::enrol(&site, &tenant, 240, one).await;
+        for _ in 0..10 {
+            flock.day(&site, false).await;
+        }
+        let waiting = status(&site, &tenant, "r").await;
+        assert_eq!(waiting["phase"], "Awaiting", "{waiting}");
+        let runs = packages.iter().map(|p| flock.running(p)).collect::<Vec<_>>();
+        assert!(runs.iter().all(|n| (50..110).contains(n)), "a third each: {runs:?}");
+        assert!(flock.offered(two).is_disjoint(&flock.offered(three)), "nobody gets both");
+        let approve =
+            async |body: Value| site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, body).await;
+        approve(json!({ "stage": 0 })).await.refused(422);
+        approve(json!({ "stage": 0, "candidate": 2 })).await.refused(422);
+        assert_eq!(approve(json!({ "stage": 0, "candidate": 0 })).await.ok()["phase"], "Completed");
+        for _ in 0..2 {
+            flock.day(&site, false).await;
+        }
+        assert_eq!(flock.running(two), 240, "the older one was chosen, and reaches those with the newer one too");
+        site.server.stop().await;
+    });
+}

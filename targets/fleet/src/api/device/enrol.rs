@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{postcard, read, text};
 use crate::api::input::Body;
-use crate::auth::{Principal, Role, signed_by};
+use crate::auth::{Enroller, signed_by};
 use crate::error::{ApiError, ApiResult};
 use crate::server::App;
 use crate::store::{audit, devices, signed, tenants};
@@ -22,14 +22,13 @@ fn id(tenant: &str, key: &[u8; 32]) -> [u8; 16] {
     id
 }
 
-pub(super) async fn enrol(State(app): State<App>, headers: HeaderMap, Body(body): Body) -> ApiResult<Response> {
-    let principal = Principal::of(&headers, &app).await?;
-    if principal.role != Role::Enrol && principal.role != Role::Admin {
-        return Err(ApiError::forbidden("this token does not enrol", "use a token with the role enrol"));
-    }
+pub(super) async fn enrol(
+    State(app): State<App>,
+    Enroller(principal): Enroller,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> ApiResult<Response> {
     let settings = &principal.tenant.settings;
-    let limit = app.limits.take(&format!("d/{}", principal.tenant.id), settings.device_rate, app.clock.micros());
-    limit.map_err(|seconds| ApiError::too_many("the fleet", seconds))?;
     let request: wire::Enrol = read(&body)?;
     text("target", &request.target, 64)?;
     text("model", &request.model, 64)?;

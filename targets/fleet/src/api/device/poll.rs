@@ -114,7 +114,6 @@ async fn offer(
     running: Option<[u8; 32]>,
     whole: Option<[u8; 16]>,
 ) -> ApiResult<Option<wire::Offer>> {
-    let Some(identity) = device.identity() else { return Ok(None) };
     let digest = hex(&terms.digest);
     let mut connection = app.store.read().await?;
     let Some(package) = packages::get(&mut connection, &device.tenant, &digest).await? else { return Ok(None) };
@@ -135,7 +134,7 @@ async fn offer(
         None => (package.hash, package.len, false),
     };
     let Some(id) = unhex_array::<32>(&hash).and_then(|h| h.first_chunk::<8>().copied()) else { return Ok(None) };
-    let document = app.documents.rollout(&device.tenant, terms, &identity).map_err(ApiError::unavailable)?;
+    let document = app.documents.rollout(&device.tenant, terms).map_err(ApiError::unavailable)?;
     // In whole days, so that the address stays the same for caches.
     let until = (app.clock.seconds() / 86_400 + 1) * 86_400 + URL_LIFE;
     let mark = app.seal.mark(&["artifact", &device.tenant, &hash, &until.to_string()]);

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::input::{Ask, Input};
-use crate::auth::{Principal, Role};
+use crate::auth::{By, OPERATOR, VIEWER};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex;
 use crate::server::App;
@@ -39,8 +39,7 @@ struct Which {
 /// Devices, in order of their ids.
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", params(Which), extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Vec<Device>), (status = "default", body = Problem)))]
-async fn list(State(app): State<App>, who: Principal, Ask(which): Ask<Which>) -> ApiResult<Json<Vec<Device>>> {
-    who.at_least(Role::Viewer)?;
+async fn list(State(app): State<App>, By(who): By<VIEWER>, Ask(which): Ask<Which>) -> ApiResult<Json<Vec<Device>>> {
     let filter = Filter {
         after: which.after,
         limit: which.limit.unwrap_or(100).clamp(1, 1000).into(),
@@ -79,8 +78,7 @@ struct History {
 #[utoipa::path(get, path = "/v1/devices/{device}", tag = "devices", extensions(("x-role" = json!("viewer"))),
     params(("device" = String, Path, description = "Its id")),
     responses((status = 200, body = History), (status = "default", body = Problem)))]
-async fn get(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<History>> {
-    who.at_least(Role::Viewer)?;
+async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Json<History>> {
     let mut connection = app.store.read().await?;
     let device = devices::get(&mut connection, &who.tenant.id, &id).await?;
     let device = device.ok_or_else(|| ApiError::missing("device", &id))?;
@@ -109,11 +107,10 @@ struct Change {
     responses((status = 200, body = Device), (status = "default", body = Problem)))]
 async fn patch(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<OPERATOR>,
     Path(id): Path<String>,
     Input(change): Input<Change>,
 ) -> ApiResult<Json<Device>> {
-    who.at_least(Role::Operator)?;
     let now = signed(app.clock.seconds());
     let mut tx = app.store.write().await?;
     let done = devices::set_ring(&mut tx, &who.tenant.id, &id, change.ring.map(i64::from)).await?;

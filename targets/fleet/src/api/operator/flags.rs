@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::input::Input;
-use crate::auth::{Principal, Role};
+use crate::auth::{By, OPERATOR, VIEWER};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::server::App;
 use crate::store::flags::{self, Stored};
@@ -37,8 +37,7 @@ struct Flags {
 /// The flags in force.
 #[utoipa::path(get, path = "/v1/flags", tag = "flags", extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Flags), (status = "default", body = Problem)))]
-async fn get(State(app): State<App>, who: Principal) -> ApiResult<Json<Flags>> {
-    who.at_least(Role::Viewer)?;
+async fn get(State(app): State<App>, By(who): By<VIEWER>) -> ApiResult<Json<Flags>> {
     let stored = flags::get(&mut *app.store.read().await?, &who.tenant.id).await?;
     let Some(stored) = stored else { return Ok(Json(Flags { version: 0, ttl: 0, flags: Vec::new() })) };
     let mut known: Flags =
@@ -50,8 +49,7 @@ async fn get(State(app): State<App>, who: Principal) -> ApiResult<Json<Flags>> {
 /// Replaces all flags. Devices get the signed document with their next poll.
 #[utoipa::path(put, path = "/v1/flags", tag = "flags", request_body = Flags, extensions(("x-role" = json!("operator"))),
     responses((status = 200, body = Flags), (status = "default", body = Problem)))]
-async fn put(State(app): State<App>, who: Principal, Input(mut wanted): Input<Flags>) -> ApiResult<Json<Flags>> {
-    who.at_least(Role::Operator)?;
+async fn put(State(app): State<App>, By(who): By<OPERATOR>, Input(mut wanted): Input<Flags>) -> ApiResult<Json<Flags>> {
     let tenant = who.tenant.id.as_str();
     let now = app.clock.seconds();
     let mut tx = app.store.write().await?;

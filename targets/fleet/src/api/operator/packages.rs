@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::input::{Ask, Body, Page, digest};
 use crate::artifacts::hash_of;
-use crate::auth::{Principal, Role};
+use crate::auth::{By, OPERATOR, Principal, VIEWER};
 use crate::documents::root_of;
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex::unhex_array;
@@ -43,8 +43,7 @@ pub(super) fn uploads(most: usize) -> Router<App> {
 /// Packages, in order of their digests.
 #[utoipa::path(get, path = "/v1/packages", tag = "packages", params(Page), extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Vec<Package>), (status = "default", body = Problem)))]
-async fn list(State(app): State<App>, who: Principal, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Package>>> {
-    who.at_least(Role::Viewer)?;
+async fn list(State(app): State<App>, By(who): By<VIEWER>, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Package>>> {
     let mut connection = app.store.read().await?;
     Ok(Json(packages::list(&mut connection, &who.tenant.id, &page.after, page.limit()).await?))
 }
@@ -53,8 +52,7 @@ async fn list(State(app): State<App>, who: Principal, Ask(page): Ask<Page>) -> A
 #[utoipa::path(get, path = "/v1/packages/{digest}", tag = "packages", extensions(("x-role" = json!("viewer"))),
     params(("digest" = String, Path, description = "Its digest")),
     responses((status = 200, body = Package), (status = "default", body = Problem)))]
-async fn get(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Package>> {
-    who.at_least(Role::Viewer)?;
+async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Json<Package>> {
     find(&app, &who, &id).await.map(Json)
 }
 
@@ -83,12 +81,11 @@ async fn find(app: &App, who: &Principal, id: &str) -> ApiResult<Package> {
     responses((status = 200, body = Package), (status = "default", body = Problem)))]
 async fn put(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<OPERATOR>,
     Path(id): Path<String>,
     headers: HeaderMap,
     Body(body): Body,
 ) -> ApiResult<Json<Package>> {
-    who.at_least(Role::Operator)?;
     let named = digest(&id)?;
     let document = headers.get("x-dunlin-release").and_then(|v| v.to_str().ok()).and_then(unhex);
     let document = document.ok_or_else(|| {
@@ -202,11 +199,10 @@ struct Delta {
     responses((status = 200, body = Delta), (status = "default", body = Problem)))]
 async fn put_delta(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<OPERATOR>,
     Path((id, base)): Path<(String, String)>,
     Body(body): Body,
 ) -> ApiResult<Json<Delta>> {
-    who.at_least(Role::Operator)?;
     let (to, from) = (find(&app, &who, &id).await?, find(&app, &who, &base).await?);
     let header = body.first_chunk().and_then(|head| Header::read(head).ok());
     let fits = header.is_some_and(|h| {

@@ -25,6 +25,11 @@ pub(super) enum Wanted {
         /// The last ring.
         rings: u8,
     },
+    /// Laboratory, then the candidate in the shadow of what serves on 1 % of the devices, then as `canary`.
+    Shadow {
+        /// It runs on one of so many inputs.
+        every: u32,
+    },
     /// Candidates beside the base on a part of the devices.
     Variants {
         /// Percent of the devices that take part.
@@ -55,6 +60,9 @@ pub(super) struct WantedStage {
     /// Percent of the devices that are compared with it.
     #[serde(default)]
     control_percent: f64,
+    /// It runs in the shadow of what serves, on one of so many inputs; left out: in its place.
+    #[serde(default)]
+    shadow_every: Option<u32>,
     /// Devices of the canary that have to have reported.
     #[serde(default = "one")]
     devices: u32,
@@ -124,8 +132,8 @@ pub(super) struct WantedGate {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WantedMargin {
-    /// `latency_p95` (microseconds), `energy` (microjoules an inference), `confidence`, `flip_rate`, `guardrail_rate`. One
-    /// that nobody collects pauses the rollout.
+    /// `latency_p95` (microseconds), `energy` (microjoules an inference), `confidence`, `flip_rate`, `guardrail_rate`,
+    /// `disagreement` (part of a shadow's answers, to be given absolute).
     metric: String,
     /// Whether more of it is better.
     #[serde(default)]
@@ -148,9 +156,16 @@ fn share(percent: f64) -> ApiResult<Share> {
 impl WantedStage {
     fn stage(&self) -> ApiResult<Stage> {
         let control = share(self.control_percent)?;
-        let exposure = match self.ring {
-            Some(ring) => Exposure::Ring { ring, control },
-            None => Exposure::Share { canary: share(self.canary_percent)?, control },
+        let exposure = match (self.ring, self.shadow_every) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::unacceptable(
+                    "a ring has no shadow",
+                    "give shadow_every with canary_percent and control_percent",
+                ));
+            }
+            (Some(ring), None) => Exposure::Ring { ring, control },
+            (None, Some(every)) => Exposure::Shadow { canary: share(self.canary_percent)?, control, every },
+            (None, None) => Exposure::Share { canary: share(self.canary_percent)?, control },
         };
         let margins = match self.margins {
             WantedMargins::Ignored => Margins::Ignored,
@@ -173,6 +188,7 @@ impl Wanted {
             Self::Canary => Some(Strategy::Canary),
             Self::Ring { rings } => Some(Strategy::Ring { rings: *rings }),
             Self::Few { rings } => Some(Strategy::Few { rings: *rings }),
+            Self::Shadow { every } => Some(Strategy::Shadow { every: *every }),
             Self::Variants { percent } => Some(Strategy::Variants { share: share(*percent)?, candidates }),
             Self::HoldBack { percent } => Some(Strategy::HoldBack { share: share(*percent)? }),
             Self::Stages { .. } => None,

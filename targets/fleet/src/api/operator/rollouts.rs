@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::plan::{Wanted, WantedGate};
 use crate::api::input::{Ask, Input, Page, digest, name};
-use crate::auth::{Principal, Role};
+use crate::auth::{APPROVER, By, OPERATOR, Principal, VIEWER};
 use crate::decide::{self, Action};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::server::App;
@@ -32,6 +32,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(approve))
         .routes(routes!(advance))
         .routes(routes!(waive))
+        .routes(routes!(retry))
 }
 
 /// A rollout to be.
@@ -104,10 +105,27 @@ struct Status {
     /// The arms beside each other: devices by how far they came, and bad device-days by guardrail.
     #[schema(value_type = Object)]
     arms: Value,
-    /// Devices that run a candidate now, by the digest they reported last.
+    /// How far a candidate in the shadow agrees with what serves; nothing: no shadow has reported.
+    agreement: Option<Agreement>,
+    /// Devices that run a candidate now, by the digest they reported last, or in the shadow by their reports.
     succeeded: i64,
     /// Devices that took it back.
     reverted: i64,
+}
+
+/// How far a candidate in the shadow agrees with what serves.
+#[derive(Debug, Serialize, ToSchema)]
+struct Agreement {
+    /// The mean over devices of the part of answers that were the same.
+    mean: f64,
+    /// Devices.
+    devices: u64,
+}
+
+fn agreement(stored: &Stored) -> Option<Agreement> {
+    let name = dunlin_rollout::Name::new(crate::telemetry::DISAGREEMENT)?;
+    let canary = stored.evidence.first()?.moments(name)?.canary;
+    (canary.n() > 0).then(|| Agreement { mean: 1.0 - canary.mean(), devices: canary.n() })
 }
 
 async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
@@ -144,6 +162,7 @@ async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
         sequence: stored.sequence,
         request: serde_json::from_str(&stored.request).unwrap_or_default(),
         arms: json!({ "ways": ways.iter().map(way).collect::<Vec<_>>(), "guardrails": guardrails }),
+        agreement: agreement(stored),
         succeeded: ways.iter().map(|w| w.runs).sum(),
         reverted: ways.iter().map(|w| w.reverted).sum(),
     })
@@ -152,8 +171,7 @@ async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
 /// Rollouts, in order of their ids.
 #[utoipa::path(get, path = "/v1/rollouts", tag = "rollouts", params(Page), extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Vec<Status>), (status = "default", body = Problem)))]
-async fn list(State(app): State<App>, who: Principal, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Status>>> {
-    who.at_least(Role::Viewer)?;
+async fn list(State(app): State<App>, By(who): By<VIEWER>, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Status>>> {
     let all = rollouts::list(&mut *app.store.read().await?, &who.tenant.id, &page.after, page.limit()).await?;
     let mut list = Vec::with_capacity(all.len());
     for stored in &all {
@@ -171,8 +189,7 @@ async fn find(app: &App, who: &Principal, id: &str) -> ApiResult<Stored> {
 #[utoipa::path(get, path = "/v1/rollouts/{rollout}", tag = "rollouts", extensions(("x-role" = json!("viewer"))),
     params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn get(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Viewer)?;
+async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
     status(&app, &find(&app, &who, &id).await?).await.map(Json)
 }
 
@@ -195,12 +212,11 @@ struct Drafted {
     responses((status = 200, body = Drafted), (status = "default", body = Problem)))]
 async fn put(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<OPERATOR>,
     Path(id): Path<String>,
     Ask(dry): Ask<Dry>,
     Input(draft): Input<Draft>,
 ) -> ApiResult<Json<Drafted>> {
-    who.at_least(Role::Operator)?;
     name("rollout", &id)?;
     let tenant = who.tenant.id.as_str();
     let count = u8::try_from(draft.candidates.len()).ok().filter(|n| (1..=7).contains(n));
@@ -304,11 +320,10 @@ fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<Outloo
     responses((status = 200, body = Vec<Verdict>), (status = "default", body = Problem)))]
 async fn verdicts(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<VIEWER>,
     Path(id): Path<String>,
     Ask(page): Ask<Page>,
 ) -> ApiResult<Json<Vec<Verdict>>> {
-    who.at_least(Role::Viewer)?;
     find(&app, &who, &id).await?;
     let mut connection = app.store.read().await?;
     Ok(Json(rollouts::verdicts(&mut connection, &who.tenant.id, &id, page.number()?, page.limit()).await?))
@@ -331,8 +346,7 @@ async fn act(app: &App, who: &Principal, id: &str, action: Action, stage: Option
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/start", tag = "rollouts", extensions(("x-role" = json!("operator"))),
     params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn start(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Operator)?;
+async fn start(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
     act(&app, &who, &id, Action::Start, None).await
 }
 
@@ -340,8 +354,7 @@ async fn start(State(app): State<App>, who: Principal, Path(id): Path<String>) -
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/pause", tag = "rollouts", extensions(("x-role" = json!("operator"))),
     params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn pause(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Operator)?;
+async fn pause(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
     act(&app, &who, &id, Action::Pause, None).await
 }
 
@@ -349,8 +362,7 @@ async fn pause(State(app): State<App>, who: Principal, Path(id): Path<String>) -
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/resume", tag = "rollouts",
     extensions(("x-role" = json!("operator"))), params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn resume(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Operator)?;
+async fn resume(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
     let stored = find(&app, &who, &id).await?;
     if stored.rollout.phase() == dunlin_rollout::Phase::Running && stored.rollout.epoch() > 0 {
         // It was resumed already.
@@ -383,26 +395,34 @@ enum Fate {
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
 async fn abort(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<OPERATOR>,
     Path(id): Path<String>,
     Input(wanted): Input<Abort>,
 ) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Operator)?;
     act(&app, &who, &id, Action::Abort { revert: wanted.devices == Fate::Revert }, None).await
 }
 
-/// Lets the next stage begin that waits for approval.
-#[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts", request_body = Seen,
+/// What is approved.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Approval {
+    /// Nothing is done when the rollout has left this stage; so the same request twice does it once.
+    stage: Option<u8>,
+    /// Which candidate everybody gets, counted from 0; needed where there are several.
+    candidate: Option<u8>,
+}
+
+/// Lets the next stage begin that waits for approval, or after a comparison of candidates gives everybody one of them.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts", request_body = Approval,
     extensions(("x-role" = json!("approver"))), params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
 async fn approve(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<APPROVER>,
     Path(id): Path<String>,
-    Input(seen): Input<Seen>,
+    Input(seen): Input<Approval>,
 ) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Approver)?;
-    act(&app, &who, &id, Action::Approve, seen.stage).await
+    act(&app, &who, &id, Action::Approve { candidate: seen.candidate }, seen.stage).await
 }
 
 /// Begins the next stage although this one is not passed. The stage has to be named.
@@ -411,11 +431,10 @@ async fn approve(
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
 async fn advance(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<APPROVER>,
     Path(id): Path<String>,
     Input(seen): Input<Seen>,
 ) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Approver)?;
     let stage = seen.stage.ok_or_else(|| {
         ApiError::bad(
             "the stage is missing",
@@ -431,10 +450,18 @@ async fn advance(
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
 async fn waive(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<APPROVER>,
     Path(id): Path<String>,
     Input(seen): Input<Seen>,
 ) -> ApiResult<Json<Status>> {
-    who.at_least(Role::Approver)?;
     act(&app, &who, &id, Action::Waive, seen.stage).await
+}
+
+/// Makes a rollout that was rolled back a draft again: with another salt, so that other devices go first, and with new
+/// evidence.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/retry", tag = "rollouts", extensions(("x-role" = json!("operator"))),
+    params(("rollout" = String, Path, description = "Its id")),
+    responses((status = 200, body = Status), (status = "default", body = Problem)))]
+async fn retry(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
+    act(&app, &who, &id, Action::Retry, None).await
 }

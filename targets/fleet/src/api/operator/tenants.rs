@@ -1,7 +1,6 @@
 //! Tenants, and their roots of trust.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use dunlin_update::trust::{Document, Role as Signer, RootKeys};
 use serde::{Deserialize, Serialize};
@@ -9,8 +8,8 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::api::input::{Input, name};
-use crate::auth::{Principal, Role};
+use crate::api::input::{Body, Input, name};
+use crate::auth::{ADMIN, By, INSTALLATION, Principal, VIEWER};
 use crate::documents::{may_sign, root_of};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex;
@@ -29,8 +28,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// All tenants. For the installation's administrators.
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", extensions(("x-role" = json!("installation"))),
     responses((status = 200, body = Vec<Tenant>), (status = "default", body = Problem)))]
-async fn list(State(app): State<App>, who: Principal) -> ApiResult<Json<Vec<Tenant>>> {
-    who.of_installation()?;
+async fn list(State(app): State<App>, By(_): By<INSTALLATION>) -> ApiResult<Json<Vec<Tenant>>> {
     Ok(Json(tenants::list(&mut *app.store.read().await?).await?))
 }
 
@@ -52,11 +50,10 @@ struct Wanted {
     responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
 async fn put(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<INSTALLATION>,
     Path(id): Path<String>,
     Input(wanted): Input<Wanted>,
 ) -> ApiResult<Json<Tenant>> {
-    who.of_installation()?;
     name("tenant", &id)?;
     sound(&wanted.settings)?;
     let now = signed(app.clock.seconds());
@@ -90,8 +87,7 @@ fn sound(settings: &Settings) -> ApiResult<()> {
 /// The tenant of the token.
 #[utoipa::path(get, path = "/v1/tenant", tag = "tenants", extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
-async fn get_own(who: Principal) -> ApiResult<Json<Tenant>> {
-    who.at_least(Role::Viewer)?;
+async fn get_own(By(who): By<VIEWER>) -> ApiResult<Json<Tenant>> {
     Ok(Json(who.tenant))
 }
 
@@ -111,8 +107,7 @@ struct Own {
 #[utoipa::path(put, path = "/v1/tenant", tag = "tenants", request_body = Own,
     extensions(("x-role" = json!("admin"))),
     responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
-async fn put_own(State(app): State<App>, who: Principal, Input(own): Input<Own>) -> ApiResult<Json<Tenant>> {
-    who.at_least(Role::Admin)?;
+async fn put_own(State(app): State<App>, By(who): By<ADMIN>, Input(own): Input<Own>) -> ApiResult<Json<Tenant>> {
     let mut tenant = who.tenant.clone();
     let settings = &mut tenant.settings;
     settings.poll_seconds = own.poll_seconds.unwrap_or(settings.poll_seconds);
@@ -156,8 +151,7 @@ async fn root(app: &App, who: &Principal) -> ApiResult<Root> {
 /// The root in force, and the key that the server signs rollouts with.
 #[utoipa::path(get, path = "/v1/root", tag = "tenants", extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Root), (status = "default", body = Problem)))]
-async fn get_root(State(app): State<App>, who: Principal) -> ApiResult<Json<Root>> {
-    who.at_least(Role::Viewer)?;
+async fn get_root(State(app): State<App>, By(who): By<VIEWER>) -> ApiResult<Json<Root>> {
     root(&app, &who).await.map(Json)
 }
 
@@ -165,8 +159,7 @@ async fn get_root(State(app): State<App>, who: Principal) -> ApiResult<Json<Root
 #[utoipa::path(put, path = "/v1/root", tag = "tenants", extensions(("x-role" = json!("admin"))),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Root), (status = "default", body = Problem)))]
-async fn put_root(State(app): State<App>, who: Principal, body: Bytes) -> ApiResult<Json<Root>> {
-    who.at_least(Role::Admin)?;
+async fn put_root(State(app): State<App>, By(who): By<ADMIN>, Body(body): Body) -> ApiResult<Json<Root>> {
     let read = Document::read(&body, Signer::Root).and_then(|d| d.decode::<RootKeys>());
     let keys = read.map_err(|e| ApiError::bad(e.to_string(), "send the signed root document's bytes"))?;
     let now = signed(app.clock.seconds());

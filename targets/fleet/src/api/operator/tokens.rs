@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::input::{Input, name};
-use crate::auth::{Principal, Role, fresh_token};
+use crate::auth::{ADMIN, By, Role, fresh_token};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::server::App;
 use crate::store::tokens::{self, Token};
@@ -21,8 +21,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// The tenant's tokens, without their secrets.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", extensions(("x-role" = json!("admin"))),
     responses((status = 200, body = Vec<Token>), (status = "default", body = Problem)))]
-async fn list(State(app): State<App>, who: Principal) -> ApiResult<Json<Vec<Token>>> {
-    who.at_least(Role::Admin)?;
+async fn list(State(app): State<App>, By(who): By<ADMIN>) -> ApiResult<Json<Vec<Token>>> {
     Ok(Json(tokens::list(&mut *app.store.read().await?, &who.tenant.id).await?))
 }
 
@@ -51,11 +50,10 @@ struct Made {
     responses((status = 200, body = Made), (status = "default", body = Problem)))]
 async fn put(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<ADMIN>,
     Path(id): Path<String>,
     Input(wanted): Input<Wanted>,
 ) -> ApiResult<Json<Made>> {
-    who.at_least(Role::Admin)?;
     name("token", &id)?;
     let tenant = match wanted.tenant {
         Some(other) if other != who.tenant.id => {
@@ -82,8 +80,7 @@ async fn put(
 #[utoipa::path(delete, path = "/v1/tokens/{name}", tag = "tokens", extensions(("x-role" = json!("admin"))),
     params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Vec<Token>), (status = "default", body = Problem)))]
-async fn delete(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Vec<Token>>> {
-    who.at_least(Role::Admin)?;
+async fn delete(State(app): State<App>, By(who): By<ADMIN>, Path(id): Path<String>) -> ApiResult<Json<Vec<Token>>> {
     let now = signed(app.clock.seconds());
     let mut tx = app.store.write().await?;
     if !tokens::revoke(&mut tx, &who.tenant.id, &id, now).await? {

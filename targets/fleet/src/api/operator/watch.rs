@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::input::{Ask, Page, digest};
-use crate::auth::{Principal, Role};
+use crate::auth::{By, OPERATOR, VIEWER};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::server::App;
 use crate::store::alerts::{self, Alert};
@@ -32,8 +32,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// Alerts, in order.
 #[utoipa::path(get, path = "/v1/alerts", tag = "watch", params(Page), extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Vec<Alert>), (status = "default", body = Problem)))]
-async fn list_alerts(State(app): State<App>, who: Principal, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Alert>>> {
-    who.at_least(Role::Viewer)?;
+async fn list_alerts(State(app): State<App>, By(who): By<VIEWER>, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Alert>>> {
     let mut connection = app.store.read().await?;
     Ok(Json(alerts::list(&mut connection, &who.tenant.id, page.number()?, page.limit()).await?))
 }
@@ -42,8 +41,11 @@ async fn list_alerts(State(app): State<App>, who: Principal, Ask(page): Ask<Page
 #[utoipa::path(post, path = "/v1/alerts/{alert}/acknowledge", tag = "watch",
     extensions(("x-role" = json!("operator"))), params(("alert" = i64, Path, description = "Its number")),
     responses((status = 200, body = Vec<Alert>), (status = "default", body = Problem)))]
-async fn acknowledge(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Json<Vec<Alert>>> {
-    who.at_least(Role::Operator)?;
+async fn acknowledge(
+    State(app): State<App>,
+    By(who): By<OPERATOR>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Vec<Alert>>> {
     let n: i64 = id.parse().map_err(|_| ApiError::missing("alert", &id))?;
     let now = signed(app.clock.seconds());
     let mut tx = app.store.write().await?;
@@ -59,8 +61,7 @@ async fn acknowledge(State(app): State<App>, who: Principal, Path(id): Path<Stri
 /// The audit log, in order.
 #[utoipa::path(get, path = "/v1/audit", tag = "watch", params(Page), extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Vec<Entry>), (status = "default", body = Problem)))]
-async fn list_audit(State(app): State<App>, who: Principal, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Entry>>> {
-    who.at_least(Role::Viewer)?;
+async fn list_audit(State(app): State<App>, By(who): By<VIEWER>, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Entry>>> {
     let mut connection = app.store.read().await?;
     Ok(Json(audit::list(&mut connection, &who.tenant.id, page.number()?, page.limit()).await?))
 }
@@ -96,11 +97,10 @@ const MOST: i64 = 100_000;
     responses((status = 200, body = Vec<Sums>), (status = "default", body = Problem)))]
 async fn telemetry(
     State(app): State<App>,
-    who: Principal,
+    By(who): By<VIEWER>,
     Path(id): Path<String>,
     Ask(since): Ask<Since>,
 ) -> ApiResult<Json<Vec<Sums>>> {
-    who.at_least(Role::Viewer)?;
     digest(&id)?;
     let mut connection = app.store.read().await?;
     if packages::get(&mut connection, &who.tenant.id, &id).await?.is_none() {

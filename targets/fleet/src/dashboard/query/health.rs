@@ -154,6 +154,8 @@ async fn alerts(connection: &mut Connection, viewer: &Viewer) -> Result<Vec<Aler
 #[serde(default)]
 struct Detail {
     model: String,
+    /// Of a package that drifted.
+    digest: Option<String>,
     decision: Option<Decision>,
     playbook: Playbook,
 }
@@ -172,6 +174,8 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: D
         "approval" => (Tone::Watch, "waits for approval"),
         "completed" => (Tone::Good, "completed"),
         "advance" => (Tone::Good, "went on"),
+        "drift" => (Tone::Bad, ""),
+        "drift_cleared" => (Tone::Good, ""),
         _ => (Tone::Watch, ""),
     };
     let title = match &detail.decision {
@@ -183,7 +187,10 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: D
         tone,
         time,
         title,
-        link: (!rollout.is_empty()).then(|| format!("/rollouts/{}", escape(&rollout))),
+        link: match &detail.digest {
+            Some(digest) => Some(format!("/drift?model={}", escape(digest))),
+            None => (!rollout.is_empty()).then(|| format!("/rollouts/{}", escape(&rollout))),
+        },
         numbers: detail.decision.as_ref().map(judgement::numbers).unwrap_or_default(),
         step: PLAYBOOK.iter().position(|step| *step == detail.playbook.next),
         next: if detail.playbook.r#do.is_empty() {

@@ -99,11 +99,14 @@ pub(in crate::dashboard) async fn audit(
     let line = |e: audit::Entry| Entry {
         n: e.n,
         time: e.time,
-        link: link(&e.object),
+        link: match e.action.starts_with("drift") {
+            true => Some(format!("/drift?model={}", crate::dashboard::page::escape(&e.object))),
+            false => link(&e.object),
+        },
         detail: detail(&e.detail),
         actor: e.actor,
         action: e.action,
-        object: e.object,
+        object: if e.object.len() == 64 { figure::short(&e.object).to_owned() } else { e.object },
         hash: e.hash,
     };
     let entries = entries.into_iter().map(line).collect();

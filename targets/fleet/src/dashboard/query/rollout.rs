@@ -132,6 +132,7 @@ fn strategy(request: &str) -> String {
         Some("canary") => "canary".to_owned(),
         Some("ring") => format!("ring by ring, to ring {}", number("rings").unwrap_or_default()),
         Some("few") => format!("one by one, to ring {}", number("rings").unwrap_or_default()),
+        Some("shadow") => format!("shadow on one of {} inputs, then canary", number("every").unwrap_or_default()),
         Some("variants") => format!("variants on {} %", percent()),
         Some("hold_back") => format!("all but {} %", percent()),
         _ => "stages of its own".to_owned(),
@@ -192,6 +193,10 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         let text = "The failures so far count as seen: only new evidence counts, and the stage begins anew.";
         action("resume", "Resume", "primary", Role::Operator, text.to_owned())
     };
+    let retry = || {
+        let text = "It is a draft again: other devices go first, and only new evidence counts.";
+        action("retry", "Retry", "", Role::Operator, text.to_owned())
+    };
     let rollback = || Action {
         may_keep: true,
         ..action("rollback", "Roll back", "danger", Role::Operator, format!("{have} It is offered to nobody any more."))
@@ -215,7 +220,7 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         Phase::Awaiting => vec![approve(), pause(), rollback()],
         Phase::Paused => vec![resume(), rollback()],
         Phase::Completed => vec![rollback()],
-        Phase::RolledBack => Vec::new(),
+        Phase::RolledBack => vec![retry()],
     }
 }
 
