@@ -36,6 +36,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A server over plain HTTP, whose devices poll every `seconds`.
     pub(crate) fn start(folder: &Path, seconds: u32) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let server = runtime.block_on(Server::start(Config::in_folder(folder))).expect("the server starts");
@@ -157,7 +158,7 @@ impl Fleet {
 
     /// Rolls a package out to `percent` of the devices that run `base`.
     pub(crate) fn roll_out(&self, id: &str, to: &Published, base: Option<&Published>, percent: u32) {
-        let stages = json!([{ "canary_percent": percent, "control_percent": 0, "device_days": 1000 }]);
+        let stages = json!([{ "canary_percent": percent, "device_days": 1000, "zero_failures": true }]);
         let draft = json!({
             "candidates": [hex(&to.digest)],
             "base": base.map(|b| hex(&b.digest)),
@@ -169,7 +170,7 @@ impl Fleet {
 
     /// A device as the server sees it.
     pub(crate) fn device(&self, id: &str) -> Value {
-        self.call("GET", &format!("/v1/devices/{id}"), Value::Null)
+        self.call("GET", &format!("/v1/devices/{id}"), Value::Null)["device"].take()
     }
 
     /// How often something was asked for, by the server's own count.

@@ -29,10 +29,10 @@ fn options(fleet: &Fleet) -> SiteOptions {
 fn listen(site: &Arc<Site>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let site = site.clone();
+    let site = Arc::downgrade(site);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let site = site.clone();
+            let Some(site) = site.upgrade() else { return };
             std::thread::spawn(move || {
                 let mut port = (&stream, &stream);
                 let _ = line::serve(&mut port, &mut site.bridge(), &|| true);
@@ -163,7 +163,7 @@ fn a_child_is_enrolled_offered_an_update_and_runs_it() {
         child.check_in();
         let seen = fleet.device(&id);
         if seen["running"] == package.id() && seen["boot"] == 2 {
-            assert_eq!((&seen["missed"], &seen["phase"]), (&json!(0), &json!("idle")), "{seen}");
+            assert_eq!((&seen["missed"], &seen["phase"]), (&json!(0), &json!("Idle")), "{seen}");
             break;
         }
         assert!(Instant::now() < until, "{seen}");
