@@ -20,7 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin-models", &[]),
     ("dunlin-cli", &["dunlin", "dunlin-models", "dunlin-telemetry", "dunlin-update"]),
-    ("dunlin-gateway", &["dunlin-device", "dunlin-rollout", "dunlin-update"]),
+    ("dunlin-gateway", &["dunlin-device", "dunlin-engine", "dunlin-kernels", "dunlin-rollout", "dunlin-update"]),
     ("dunlin-fleet", &["dunlin-package", "dunlin-rollout", "dunlin-telemetry", "dunlin-update"]),
     (
         "dunlin-tests",
