@@ -51,6 +51,8 @@ pub enum Seen {
         boot: u32,
         /// The window's number.
         seq: u32,
+        /// Inferences that it tells of.
+        inferences: u32,
     },
 }
 
@@ -247,7 +249,13 @@ fn judge<'p>(up: Up<'_>, published: Option<&'p Publication>) -> Result<(Seen, Op
         }
         Up::Refused { reason, .. } => (Seen::Refused(reason), None),
         Up::Ran(ran) => (Seen::Ran { digest: ran.digest, input: ran.input, output: ran.output.to_vec() }, None),
-        Up::Report(Report { boot, seq, .. }) => (Seen::Report { boot, seq }, Some(Down::Stored { boot, seq })),
+        Up::Report(Report { boot, seq, bytes }) => {
+            let inferences = match dunlin_telemetry::Report::<10, 2>::decode(bytes) {
+                Ok(dunlin_telemetry::Report::Known(_, window)) => window.counters().inferences(),
+                other => return Err(format!("a report that is none: {other:?}")),
+            };
+            (Seen::Report { boot, seq, inferences }, Some(Down::Stored { boot, seq }))
+        }
     })
 }
 

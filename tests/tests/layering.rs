@@ -32,7 +32,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "dunlin-update",
         ],
     ),
-    ("dunlin-gateway", &["dunlin-device", "dunlin-rollout", "dunlin-update"]),
+    ("dunlin-gateway", &["dunlin-device", "dunlin-engine", "dunlin-kernels", "dunlin-rollout", "dunlin-update"]),
     ("dunlin-fleet", &["dunlin-package", "dunlin-rollout", "dunlin-telemetry", "dunlin-update"]),
     (
         "dunlin-tests",

@@ -19,5 +19,7 @@ pub const IMAGE_COUNT: u32 = 16;
 pub const STORAGE: u32 = IMAGES + IMAGE_COUNT * IMAGE_STRIDE;
 /// Bytes of a slot.
 pub const SLOT: u32 = 48 * 1024;
+/// Two sectors that count the device's starts.
+pub const STARTS: u32 = FLASH - 2 * SECTOR;
 /// Bytes of the whole flash.
 pub const FLASH: u32 = 256 * 1024;

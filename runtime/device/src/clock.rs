@@ -48,3 +48,25 @@ impl Calendar {
         self.told.map(|(then, seconds)| seconds.saturating_add(now.saturating_sub(then) / 1_000_000))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_costs_what_it_was_set_back_by() {
+        let mut time = Time::default();
+        assert_eq!([time.tell(1000), time.tell(1010), time.tell(3), time.tell(5)], [0, 10, 10, 12]);
+        assert_eq!((time.shown_at(20), time.shown_at(0)), (13, 5));
+        assert_eq!(time.tell(u64::MAX), u64::MAX);
+        assert_eq!(time.tell(0), time.now());
+    }
+
+    #[test]
+    fn seconds_go_on() {
+        let mut calendar = Calendar::default();
+        assert_eq!(calendar.at(9), None);
+        calendar.tell(1_000_000, 50);
+        assert_eq!([calendar.at(0), calendar.at(1_999_999), calendar.at(2_000_000)], [Some(50), Some(50), Some(51)]);
+    }
+}

@@ -131,6 +131,3 @@ fn payload<'d>(document: &Document<'d>) -> Result<Flags<'d>, Refusal> {
         _ => Err(Refusal::Untrusted(Untrusted::Mixed)),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -99,6 +99,8 @@ extern crate std;
 mod clock;
 pub mod config;
 pub mod device;
+#[cfg(test)]
+mod fixtures;
 pub mod flags;
 pub mod frame;
 pub mod golden;

@@ -7,7 +7,7 @@
 use heapless::{Deque, Vec};
 
 use crate::logging::warning;
-use crate::report::{Profile, Report};
+use crate::report::{Profile, decode_full};
 use crate::window::{Head, Window};
 
 /// At most `N` windows, each of at most `B` bytes as a full report; at least 3 of them.
@@ -93,10 +93,7 @@ impl<const C: usize, const F: usize, const N: usize, const B: usize> Outbox<C, F
     }
 
     fn window(&self, i: usize) -> Option<Window<C, F>> {
-        match Report::decode(self.entries.iter().nth(i)?) {
-            Ok(Report::Known(_, window)) => Some(window),
-            _ => None,
-        }
+        decode_full(self.entries.iter().nth(i)?).ok()
     }
 
     /// Takes the entry of an index out.
@@ -154,10 +151,7 @@ fn encode<const C: usize, const F: usize, const B: usize>(window: &Window<C, F>)
 
 /// Windows that are merged in a report.
 fn span<const C: usize, const F: usize>(bytes: &[u8]) -> u32 {
-    match Report::<C, F>::decode(bytes) {
-        Ok(Report::Known(_, window)) => window.head().span,
-        _ => 1,
-    }
+    decode_full::<C, F>(bytes).map_or(1, |window| window.head().span)
 }
 
 #[cfg(test)]

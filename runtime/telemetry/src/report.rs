@@ -513,6 +513,11 @@ impl<'b, const C: usize, const F: usize> Report<'b, C, F> {
     }
 }
 
+/// Reads a full report. Whoever reads no others, such as a device its own, needs no arithmetic of rounded counts.
+pub(crate) fn decode_full<const C: usize, const F: usize>(bytes: &[u8]) -> Result<Window<C, F>, DecodeError> {
+    if bytes.first_chunk() == Some(&Profile::Full.schema()) { full(bytes) } else { Err(DecodeError::Malformed) }
+}
+
 fn short_head(model: [u8; 2], flags: u8) -> Head {
     Head {
         model: u16::from_be_bytes(model),

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,8 +20,10 @@ use crate::spool::sync_folder;
 /// SHA-256 of an artifact.
 pub(crate) type Hash = [u8; 32];
 
-/// Bytes that are asked for at once.
-const STEP: u32 = 1 << 20;
+/// Bytes that are asked for at once: few at first, so that slow networks give them in time and little is lost with a
+/// request, and twice as many after each that was quick.
+const STEPS: std::ops::RangeInclusive<u32> = 64 << 10..=1 << 20;
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Where an artifact is to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,11 +277,16 @@ impl Cache {
         if from > 0 {
             tracing::info!(artifact = %hex(&source.hash), from, "a download goes on");
         }
+        let mut step = *STEPS.start();
         while from < source.len {
             if !go_on() {
                 return Err(io::Error::from(io::ErrorKind::Interrupted).into());
             }
-            let (bytes, total) = client.range(&source.url, from, STEP.min(source.len - from))?;
+            let asked = Instant::now();
+            let (bytes, total) = client.range(&source.url, from, step.min(source.len - from))?;
+            if asked.elapsed() < QUICK {
+                step = (2 * step).min(*STEPS.end());
+            }
             if total != source.len {
                 return Err(FetchError::Damaged);
             }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use dunlin_update::Limits;
 use serde::Deserialize;
 
 use crate::client::{Client, ClientError, Connection};
 use crate::hex::unhex_all;
+use crate::own::Own;
 use crate::site::{Rule, SiteOptions};
 
 /// All of it. Paths are as they are written, seen from where the program runs.
@@ -36,6 +39,8 @@ pub struct Config {
     /// Children that differ from the others.
     #[serde(default)]
     pub child: Vec<ChildRule>,
+    /// A model that the gateway runs itself.
+    pub model: Option<ModelSection>,
     /// Artifacts.
     #[serde(default = "cache")]
     pub cache: Limit,
@@ -102,6 +107,55 @@ pub struct ChildRule {
     pub attributes: BTreeMap<String, String>,
 }
 
+/// A model that the gateway runs itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Who the gateway is as a device: text, or `0x` and hexadecimal digits.
+    pub identity: String,
+    /// The model's name.
+    pub name: String,
+    /// What packages are compiled for to run here.
+    #[serde(default = "any")]
+    pub target: String,
+    /// File with the signed root document that is trusted first.
+    pub root: PathBuf,
+    /// Where applications ask for inferences; nowhere when it is missing.
+    pub listen: Option<SocketAddr>,
+    /// Bytes for tensors and operators.
+    #[serde(default = "memory")]
+    pub memory: u32,
+    /// Bytes of the longest package.
+    #[serde(default = "slot")]
+    pub slot: u32,
+    /// Seconds between reports; 0: none.
+    #[serde(default = "hour")]
+    pub report_seconds: u32,
+    /// What an update has to show before it is kept.
+    #[serde(default)]
+    pub trial: Trial,
+}
+
+/// What an update has to show before it is kept.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trial {
+    /// Inferences that it makes.
+    pub inferences: u32,
+    /// Those that may fail.
+    pub errors: u32,
+    /// Those that may be late.
+    pub late: u32,
+    /// Microseconds after which one is late; 0: never.
+    pub deadline_us: u32,
+}
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self { inferences: 100, errors: 3, late: 0, deadline_us: 0 }
+    }
+}
+
 /// How much may be kept.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +166,22 @@ pub struct Limit {
 
 fn workers() -> usize {
     4
+}
+
+fn any() -> String {
+    "any".into()
+}
+
+fn memory() -> u32 {
+    4 << 20
+}
+
+fn slot() -> u32 {
+    16 << 20
+}
+
+fn hour() -> u32 {
+    3600
 }
 
 fn baud() -> u32 {
@@ -187,25 +257,61 @@ impl Config {
             plain.then_some(text).ok_or_else(|| ConfigError::Wrong(format!("{} has no token", path.display())))
         });
         let rules = self.child.iter().map(|rule| {
-            let identity = match rule.identity.strip_prefix("0x") {
-                Some(digits) => unhex_all(digits)
-                    .ok_or_else(|| ConfigError::Wrong(format!("{:?} has no pairs of digits", rule.identity)))?,
-                None => rule.identity.clone().into_bytes(),
-            };
+            let identity = identity(&rule.identity)?;
             Ok(Rule { identity, target: rule.target.clone(), attributes: rule.attributes.clone() })
         });
+        let mut rules = rules.collect::<Result<Vec<_>, ConfigError>>()?;
+        if let Some(own) = self.own()? {
+            match rules.iter_mut().find(|r| r.identity == own.identity) {
+                Some(rule) => rule.target = Some(own.target),
+                None => rules.push(Rule { identity: own.identity, target: Some(own.target), ..Rule::default() }),
+            }
+        }
         Ok(SiteOptions {
             token: token.transpose()?,
             state: Some(self.state.clone()),
             target: self.children.target.clone(),
             attributes: self.children.attributes.clone(),
-            rules: rules.collect::<Result<_, ConfigError>>()?,
+            rules,
             only_listed: self.children.only_listed,
             max_children: self.children.max,
             cache: self.cache.bytes,
             reports: self.reports.bytes,
             ..SiteOptions::new(client)
         })
+    }
+}
+
+impl Config {
+    /// The model that the gateway runs itself.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn own(&self) -> Result<Option<Own>, ConfigError> {
+        let Some(model) = &self.model else { return Ok(None) };
+        let Trial { inferences, errors, late, deadline_us } = model.trial;
+        let own = Own {
+            identity: identity(&model.identity)?,
+            name: model.name.clone(),
+            target: model.target.clone(),
+            root: model.root.clone(),
+            memory: model.memory,
+            slot: model.slot,
+            limits: Limits { inferences, errors, late, deadline_us },
+            window: Duration::from_secs(model.report_seconds.into()),
+        };
+        if !own.is_sensible() {
+            return Err(ConfigError::Wrong("model.identity and model.name have from 1 to 64 bytes".into()));
+        }
+        Ok(Some(own))
+    }
+}
+
+/// The bytes of an identity as it is written.
+fn identity(text: &str) -> Result<Vec<u8>, ConfigError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => unhex_all(digits).ok_or_else(|| ConfigError::Wrong(format!("{text:?} has no pairs of digits"))),
+        None => Ok(text.as_bytes().to_vec()),
     }
 }
 
@@ -219,7 +325,8 @@ mod tests {
         assert_eq!(config.children.listen.map(|a| a.ip().is_loopback()), Some(true));
         assert_eq!(config.serial.first().map(|s| s.baud), Some(115_200));
         let options = Config { token_file: None, tls: Tls::default(), ..config }.site().expect("it goes together");
-        assert_eq!(options.rules.first().map(|r| r.identity.as_slice()), Some(&b"board 1"[..]));
+        let rules: Vec<_> = options.rules.iter().map(|r| (r.identity.as_slice(), r.target.as_deref())).collect();
+        assert_eq!(rules, [(&b"board 1"[..], Some("cortex-m33")), (&b"gateway 7"[..], Some("any"))]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!   fetch once, and reports until the server has acknowledged them.
 //! - [`Bridge`] is one child's line: datagrams of [`dunlin_device::message`] in, datagrams out. It never waits for the
 //!   server; [`Site::start`] has threads that do.
+//! - [`own`] is a model that the gateway runs itself, a child without a line.
 //! - [`line`](mod@line) puts datagrams into frames on anything that reads and writes bytes.
 //!
 //! ```no_run
@@ -34,6 +35,7 @@ mod clock;
 pub mod config;
 mod hex;
 pub mod line;
+pub mod own;
 #[cfg(unix)]
 pub mod serial;
 mod site;

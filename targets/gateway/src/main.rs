@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use dunlin_gateway::config::{Config, SerialLine};
-use dunlin_gateway::{Backoff, Site, Status, line};
+use dunlin_gateway::{Backoff, Site, Status, line, own};
 
 /// How long requests may go on after the program was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -83,6 +83,9 @@ type Done = Result<(), Box<dyn Error>>;
 
 fn check(config: &Config) -> Done {
     config.site()?;
+    if let Some(own) = config.own()? {
+        own.check()?;
+    }
     writeln!(io::stdout(), "the configuration can be used")?;
     Ok(())
 }
@@ -123,6 +126,10 @@ fn write_status(config: &Config, site: &Site) -> io::Result<()> {
 }
 
 fn run(config: &Config) -> Done {
+    let own = config.own()?;
+    if let Some(own) = &own {
+        own.check()?;
+    }
     let site = Site::open(config.site()?)?;
     let stopping = Arc::new(AtomicBool::new(false));
     let workers = site.start(config.workers);
@@ -142,6 +149,23 @@ fn run(config: &Config) -> Done {
         let lines = lines.clone();
         std::thread::spawn(move || lines.attend(&serial));
     }
+    let model = own.map(|own| -> Result<_, Box<dyn Error>> {
+        let (applications, requests) = own::applications(own.memory);
+        if let Some(address) = config.model.as_ref().and_then(|m| m.listen) {
+            let listener = TcpListener::bind(address)
+                .map_err(|e| format!("{address} cannot be listened on: {e}; change model.listen"))?;
+            writeln!(io::stdout(), "applications on {}", listener.local_addr()?)?;
+            std::thread::spawn(move || applications.serve(&listener));
+        }
+        let (site, state, stopping) = (site.clone(), config.state.clone(), stopping.clone());
+        Ok(std::thread::spawn(move || {
+            let go_on = || !stopping.load(Ordering::SeqCst);
+            if let Err(error) = own.run(&site, &state, requests, &go_on) {
+                tracing::error!(%error, "the gateway's own model does not run");
+            }
+        }))
+    });
+    let model = model.transpose()?;
     let told = told_to_stop()?;
     loop {
         if let Err(error) = write_status(config, &site) {
@@ -154,6 +178,9 @@ fn run(config: &Config) -> Done {
     }
     tracing::info!("stopping");
     stopping.store(true, Ordering::SeqCst);
+    if let Some(model) = model {
+        let _ = model.join();
+    }
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || {
         workers.stop();

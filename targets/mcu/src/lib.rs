@@ -1,16 +1,16 @@
 //! Dunlin on microcontrollers: the thin glue between the libraries and a board.
 //!
 //! A firmware brings four things: a NOR flash behind `embedded-storage`, a serial port behind `embedded-io`, a
-//! [`Clock`], and a [`Task`] that fills inputs and reads outputs. With them a [`Runner`] runs whatever package is the one
-//! to run now and tries new ones, and an [`Agent`] fetches them over a [`Link`].
+//! [`Clock`], and a [`Task`] that fills inputs and reads outputs. With them a [`Device`] runs whatever package is the one
+//! to run now, tries new ones, and fetches them over a [`Link`].
 //!
 //! ```no_run
 //! use dunlin::{InputError, Session, kernels::Scalar, ops};
-//! use dunlin_mcu::{Agent, Clock, Config, Link, Mapped, Runner, Task};
+//! use dunlin_mcu::{Clock, Config, Device, Link, Mapped, Memory, Task, Wide, line};
 //! use dunlin_update::delta::Applier;
 //! use dunlin_update::flash::{FlashStorage, Layout};
 //! use dunlin_update::trust::Ed25519;
-//! use dunlin_update::{Device, StartCause, Updater};
+//! use dunlin_update::{Device as Profile, StartCause, Updater};
 //! # use embedded_io::{Read, ReadReady, Write};
 //! # use embedded_storage::nor_flash::NorFlash;
 //!
@@ -29,28 +29,21 @@
 //! fn firmware(
 //!     flash: impl NorFlash + Mapped,
 //!     port: impl Read + ReadReady + Write,
-//!     mut clock: impl Clock,
-//!     device: Device<'_>,
+//!     clock: impl Clock,
+//!     profile: Profile<'_>,
 //!     decoder: &mut Applier,
-//!     memory: &mut [u8],
+//!     memory: Memory<'_>,
 //! ) -> Option<()> {
-//!     let config = Config {
-//!         identity: device.identity,
-//!         name: device.name,
-//!         chunk: 256,
-//!         reply: 500_000,
-//!         repeats: 3,
-//!         interval: 60_000_000,
-//!     };
+//!     let config = Config::new(profile.identity, profile.name);
 //!     let storage = FlashStorage::new(flash, Layout::packed(0, 4096, 48 * 1024, 2))?;
-//!     let updater = Updater::open(storage, Ed25519, device, StartCause::Power, decoder).ok()?;
-//!     let mut runner = Runner::new(updater, memory, ops::all(), Scalar);
+//!     let updater = Updater::open(storage, Ed25519, profile, StartCause::Power, decoder).ok()?;
+//!     let mut device = Device::new(updater, ops::all(), Scalar, config, memory);
 //!     let mut link = Link::<_, 288>::new(port);
-//!     let mut agent = Agent::<1024>::new(config);
+//!     let mut clock = Wide::new(clock);
 //!     loop {
-//!         let _ = agent.poll(&mut runner, &mut link, &mut clock); // a failed port is asked again
-//!         if !agent.is_waiting() {
-//!             runner.infer(&mut clock, &mut Microphone).ok()?;
+//!         let _ = line::poll(&mut device, &mut link, &mut clock); // a failed port is asked again
+//!         if !device.is_waiting() {
+//!             device.infer(|| clock.now(), &mut Microphone).ok()?;
 //!         }
 //!     }
 //! }
@@ -71,18 +64,16 @@
 #[cfg(test)]
 extern crate std;
 
-pub mod agent;
 pub mod clock;
 pub mod factory;
+pub mod line;
 pub mod link;
 mod log;
-pub mod runner;
+pub mod starts;
 
-pub use dunlin_device::{frame, message, slots};
-
-pub use agent::{Agent, Config, Event};
-pub use clock::Clock;
+pub use clock::{Clock, Wide};
+pub use dunlin_device::{
+    Config, Copied, Counters, Device, Event, Inferred, Mapped, Memory, RunError, Slots, Task, frame, message, slots,
+};
 pub use factory::Factory;
 pub use link::{Link, LinkError};
-pub use runner::{Counters, Inferred, RunError, Runner, Task};
-pub use slots::{Copied, Mapped, Slots};

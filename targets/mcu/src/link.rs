@@ -4,7 +4,7 @@ use embedded_io::{Read, ReadReady, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{self, CRC_LEN, Decoder, Step};
-use crate::message;
+use crate::message::{self, MessageError};
 
 /// Bytes that one call of [`Link::receive`] takes at most, so that noise without end cannot keep it.
 const BURST: usize = 512;
@@ -64,12 +64,24 @@ impl<P: Write, const N: usize> Link<P, N> {
     /// # Errors
     /// When it is too long or the port fails.
     pub fn send<M: Serialize>(&mut self, message: &M) -> Result<(), LinkError> {
+        self.send_payload(|room| message::encode(message, room).map(Some)).map(|_| ())
+    }
+
+    /// Sends the payload that `write` gives the length of, if it gives one; tells whether it did.
+    ///
+    /// # Errors
+    /// When it is too long or the port fails.
+    pub fn send_payload(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Result<Option<usize>, MessageError>,
+    ) -> Result<bool, LinkError> {
         let mut content = [0; N];
         let room = content.get_mut(..N.saturating_sub(CRC_LEN)).unwrap_or_default();
-        let len = message::encode(message, room).map_err(|_| LinkError::TooLong)?;
+        let Some(len) = write(room).map_err(|_| LinkError::TooLong)? else { return Ok(false) };
         let sealed = frame::seal(&mut content, len).ok_or(LinkError::TooLong)?;
         frame::encode(sealed, |bytes| self.port.write_all(bytes)).map_err(|_| LinkError::Port)?;
-        self.port.flush().map_err(|_| LinkError::Port)
+        self.port.flush().map_err(|_| LinkError::Port)?;
+        Ok(true)
     }
 }
 
@@ -91,6 +103,14 @@ impl<P: Read + ReadReady, const N: usize> Link<P, N> {
                 Ok(None)
             }
         }
+    }
+
+    /// The next payload, if one is there; does not wait.
+    ///
+    /// # Errors
+    /// When the port fails.
+    pub fn receive_payload(&mut self) -> Result<Option<&[u8]>, LinkError> {
+        Ok(if self.advance()? { Some(self.decoder.payload()) } else { None })
     }
 
     /// Takes what is ready, up to the end of a frame.

@@ -116,6 +116,7 @@ pub fn live(
                 life.first = life.first.or(Some(offset));
             }
             Seen::Want(_) => life.place = "documents",
+            Seen::Report { .. } => life.place = "reports",
             // It is offered what it has taken back, and knows better.
             Seen::Refused(Refusal::Unsuitable(Rejection::Tombstone)) if ended && digest == goods.old.digest => {}
             Seen::Refused(reason) => return Err(format!("{story:?} was refused: {reason:?}")),

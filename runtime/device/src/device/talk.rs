@@ -3,7 +3,7 @@
 use dunlin_kernels::Backend;
 use dunlin_rollout::cohort::murmur3;
 use dunlin_update::trust::Verifier;
-use dunlin_update::{self as update, Phase, Progress, TransferOffer, UpdateError};
+use dunlin_update::{self as update, Phase, Progress, Rejection, TransferOffer, UpdateError};
 
 use super::{Device, context};
 use crate::config::Config;
@@ -11,6 +11,9 @@ use crate::message::{
     self, CheckIn, Chunk, Down, Fetching, FlagsOffer, MessageError, News, Offer, Part, Refusal, Report, Up, Want,
 };
 use crate::slots::Slots;
+
+/// How often an offer is fetched anew whose bytes were not what was signed. Each time wears the flash.
+const SPOILED: u8 = 3;
 
 /// What a call led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,8 @@ pub(super) struct Talk<'a> {
     /// An offer and flags that are not worth another look.
     refused: Option<[u8; 8]>,
     refused_flags: Option<[u8; 8]>,
+    /// An offer whose bytes were not what was signed, and how often: one way there may spoil them, another may not.
+    spoiled: ([u8; 8], u8),
     /// A refusal to be sent.
     refusal: Option<([u8; 8], Refusal)>,
     /// What was told last of running package and phase.
@@ -114,6 +119,7 @@ impl<'a> Talk<'a> {
             rollout: 0,
             refused: None,
             refused_flags: None,
+            spoiled: ([0; 8], 0),
             refusal: None,
             told: None,
             skipped: 0,
@@ -130,7 +136,8 @@ impl<'a> Talk<'a> {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
-        (u128::from(self.random) * u128::from(of) >> 32) as u64
+        let random = u64::from(self.random);
+        ((random * (of & u64::from(u32::MAX))) >> 32) + random * (of >> 32)
     }
 
     fn rest(&mut self, until: u64) {
@@ -148,7 +155,10 @@ impl<'a> Talk<'a> {
 
     /// Nobody answers: rests, longer each time, from half to one and a half times as long.
     fn give_up(&mut self, now: u64, config: &Config<'_>) {
-        let wait = config.interval.saturating_mul(1 << self.failures.min(16)).clamp(config.least, config.most.max(1));
+        let wait = config
+            .interval
+            .saturating_mul(1 << self.failures.min(16))
+            .clamp(config.least, config.most.max(config.least));
         self.failures = self.failures.saturating_add(1);
         let wait = (wait / 2).saturating_add(self.random(wait)).max(config.least);
         self.rest(now.saturating_add(wait));
@@ -422,10 +432,9 @@ where
             let context = context(&self.config, &self.calendar, &self.hint, &self.time);
             let documents = self.talk.documents();
             return match self.flags.take(documents, &self.updater.state().root, self.updater.verifier(), &context) {
-                Ok(_) => {
-                    let sequence = self.flags.sequence();
-                    self.consider(now);
-                    Event::Flags { sequence }
+                Ok(newer) => {
+                    let event = self.consider(now);
+                    if newer { Event::Flags { sequence: self.flags.sequence() } } else { event }
                 }
                 Err(reason) => self.refuse_flags(now, chunk.offer, reason),
             };
@@ -489,8 +498,14 @@ where
 
     /// Gives an offer up. What may be another time is tried again at a later check-in.
     fn refuse(&mut self, now: u64, reason: Refusal) -> Event {
-        let passing = matches!(reason, Refusal::Storage | Refusal::Confused);
+        let spoiled = matches!(reason, Refusal::Unsuitable(Rejection::Hash | Rejection::Delta));
+        let mut passing = matches!(reason, Refusal::Storage | Refusal::Confused);
         if let Some(Offer { offer, .. }) = self.talk.offer {
+            if spoiled {
+                let before = if self.talk.spoiled.0 == offer { self.talk.spoiled.1 } else { 0 };
+                self.talk.spoiled = (offer, before.saturating_add(1));
+                passing = before < SPOILED;
+            }
             self.talk.refusal = Some((offer, reason));
             self.talk.refused = if passing { self.talk.refused } else { Some(offer) };
         }

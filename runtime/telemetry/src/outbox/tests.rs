@@ -1,4 +1,5 @@
 use super::*;
+use crate::report::Report;
 use crate::window::{Arm, Counter, Head};
 use proptest::prelude::*;
 

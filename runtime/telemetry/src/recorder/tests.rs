@@ -230,3 +230,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn inputs_and_outputs_may_be_seen_apart() {
+    let bytes = reference();
+    let reference = Reference::read(&bytes).expect("a reference");
+    let inputs = [Values::F32(&[3.0, 1.0, 0.0, f32::INFINITY])];
+    let outputs = [Values::F32(&[0.1, 0.3, 0.6])];
+    let together = Observation { micros: 1500, inputs: &inputs, outputs: &outputs, ..Observation::default() };
+    let input = Sample::of(&reference, &Observation { inputs: &inputs, ..Observation::default() });
+    let output = Observation { micros: 1500, outputs: &outputs, ..Observation::default() };
+    let whole = Sample::of(&reference, &together.classified());
+    let joined = Sample::of(&reference, &output.classified()).joined(&input);
+    // The hash of an input is only compared with that of the one before.
+    assert_eq!(Sample { input_hash: whole.input_hash, ..joined }, whole);
+    let again = Sample::of(&reference, &output.classified()).joined(&input);
+    assert_eq!(joined, again);
+    let mut recorder = Recorder::<4, 2>::new(3, 0xABCD).shaped(&reference);
+    recorder.add(&joined.with_shadow(true));
+    recorder.add(&joined.with_shadow(false));
+    let counters = [Counter::Stuck, Counter::ShadowRuns, Counter::ShadowDisagreements, Counter::NotANumber];
+    assert_eq!(counters.map(|c| recorder.counters().get(c)), [1, 2, 1, 2]);
+}
+
+#[test]
+fn another_model_is_counted_in_the_next_window_of_the_same_start() {
+    let bytes = reference();
+    let reference = Reference::read(&bytes).expect("a reference");
+    let mut recorder = Recorder::<4, 2>::new(3, 1);
+    let seen = Observation { class: Some(1), ..Observation::default() };
+    recorder.add(&Sample::of(&Reference::NONE, &seen));
+    assert_eq!((recorder.take(9).head().seq, recorder.class_count), (0, 4));
+    recorder.serve(2, &reference);
+    recorder.add(&Sample::of(&reference, &Observation { class: Some(2), ..seen }));
+    let window = recorder.take(20);
+    let head = window.head();
+    assert_eq!((head.model, head.boot, head.seq, head.seconds), (2, 3, 1, 11));
+    assert_eq!((window.classes(), window.counters().get(Counter::Flips)), (&[0, 0, 1][..], 0));
+}

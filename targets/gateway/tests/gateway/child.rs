@@ -206,16 +206,26 @@ impl Child {
 
     /// Fetches the stream from where it is; `None` when the line went away.
     pub(crate) fn fetch(&mut self, offer: &message::Offer) -> Option<()> {
+        self.fetch_some(offer, usize::MAX).map(|_| ())
+    }
+
+    /// Fetches so many parts of it; whether it is whole.
+    pub(crate) fn fetch_some(&mut self, offer: &message::Offer, most: usize) -> Option<bool> {
+        let mut left = most;
         let mut progress = self.updater.resume().expect("resumes");
         self.first = None;
         while let Progress::More { next, .. } = progress {
+            if left == 0 {
+                return Some(false);
+            }
+            left -= 1;
             self.first.get_or_insert(next);
             let (bytes, total) = self.part(offer.offer, Part::Stream, next)?;
             assert_eq!(total, offer.transfer.len);
             self.fetched += bytes.len() as u64;
             progress = self.updater.receive(next, &bytes).expect("bytes are taken");
         }
-        Some(())
+        Some(true)
     }
 
     /// Starts what was fetched and keeps it.

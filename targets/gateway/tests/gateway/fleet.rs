@@ -1,5 +1,7 @@
 //! A fleet server in this process, with a tenant, keys, and packages.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ pub(crate) struct Fleet {
     port: u16,
     targets: SecretKey,
     pub(crate) root: RootKeys,
+    /// Its signed document.
+    pub(crate) root_document: Vec<u8>,
     pub(crate) enrol: String,
     operator: String,
     agent: ureq::Agent,
@@ -36,6 +40,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A server over plain HTTP, whose devices poll every `seconds`.
     pub(crate) fn start(folder: &Path, seconds: u32) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let server = runtime.block_on(Server::start(Config::in_folder(folder))).expect("the server starts");
@@ -57,6 +62,7 @@ impl Fleet {
                 keys: [[0; 32]; MAX_KEYS],
                 roles: [RoleKeys::default(); 4],
             },
+            root_document: Vec::new(),
             enrol: String::new(),
             operator: system.clone(),
             agent,
@@ -78,6 +84,7 @@ impl Fleet {
         let unsigned = trust::envelope(Signer::Root, &fleet.root).expect("an envelope");
         let signed = trust::sign(&unsigned, Signer::Root, &root).expect("signed");
         fleet.send("PUT", "/v1/root", &[], &signed);
+        fleet.root_document = signed;
         fleet
     }
 
@@ -128,25 +135,31 @@ impl Fleet {
     /// Signs a package of the model `m` and publishes it.
     pub(crate) fn publish(&self, number: u32, len: usize) -> Published {
         let version = format!("1.{number}");
-        let manifest = ManifestDraft { name: "m".into(), version: version.clone(), ..ManifestDraft::default() };
+        let manifest = ManifestDraft { name: "m".into(), version, target: "any".into(), ..ManifestDraft::default() };
         let weights =
             (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(number) >> 11) as u8).collect();
         let bytes = Builder { manifest, plan: vec![1, 2, 3, 4], weights, ..Builder::default() }.build().expect("built");
-        let digest = Package::open(&bytes).expect("opens").digest();
+        self.publish_bytes(number, bytes)
+    }
+
+    /// Signs a package and publishes it.
+    pub(crate) fn publish_bytes(&self, number: u32, bytes: Vec<u8>) -> Published {
+        let package = Package::open(&bytes).expect("opens");
+        let (digest, manifest) = (package.digest(), package.manifest());
         let hash = Sha256::digest(&bytes).into();
         let release = Release {
-            name: "m",
-            version: &version,
+            name: manifest.name,
+            version: manifest.version,
             digest,
             hash,
             len: bytes.len() as u32,
             number,
             counter: 0,
             expires: 0,
-            target: "any",
-            engine_min: (0, 0),
-            ops_version: 0,
-            memory: 0,
+            target: manifest.target,
+            engine_min: (manifest.engine_min.major, manifest.engine_min.minor),
+            ops_version: manifest.ops_version,
+            memory: manifest.arena_bytes + manifest.scratch_bytes,
         };
         let unsigned = trust::envelope(Signer::Targets, &release).expect("an envelope");
         let release = trust::sign(&unsigned, Signer::Targets, &self.targets).expect("signed");
@@ -157,7 +170,7 @@ impl Fleet {
 
     /// Rolls a package out to `percent` of the devices that run `base`.
     pub(crate) fn roll_out(&self, id: &str, to: &Published, base: Option<&Published>, percent: u32) {
-        let stages = json!([{ "canary_percent": percent, "control_percent": 0, "device_days": 1000 }]);
+        let stages = json!([{ "canary_percent": percent, "device_days": 1000, "zero_failures": true }]);
         let draft = json!({
             "candidates": [hex(&to.digest)],
             "base": base.map(|b| hex(&b.digest)),
@@ -169,7 +182,7 @@ impl Fleet {
 
     /// A device as the server sees it.
     pub(crate) fn device(&self, id: &str) -> Value {
-        self.call("GET", &format!("/v1/devices/{id}"), Value::Null)
+        self.call("GET", &format!("/v1/devices/{id}"), Value::Null)["device"].take()
     }
 
     /// How often something was asked for, by the server's own count.
@@ -180,6 +193,35 @@ impl Fleet {
         let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
         line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
     }
+}
+
+/// A slow network to a server: the address of a relay that lets so many bytes through in a second.
+pub(crate) fn slow(url: &str, rate: u32) -> String {
+    let server: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for here in listener.incoming().map_while(Result::ok) {
+            let Ok(there) = TcpStream::connect(server) else { continue };
+            let (mut up, mut down) = (here.try_clone().expect("a clone"), there.try_clone().expect("a clone"));
+            let (mut to_server, mut to_client) = (there, here);
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut up, &mut to_server);
+                let _ = to_server.shutdown(std::net::Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let mut buffer = [0; 8192];
+                while let Ok(n) = down.read(&mut buffer)
+                    && n > 0
+                    && to_client.write_all(&buffer[..n]).is_ok()
+                {
+                    std::thread::sleep(Duration::from_secs(1) * n as u32 / rate);
+                }
+                let _ = to_client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    format!("http://{address}")
 }
 
 impl Published {

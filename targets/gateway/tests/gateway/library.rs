@@ -29,10 +29,10 @@ fn options(fleet: &Fleet) -> SiteOptions {
 fn listen(site: &Arc<Site>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let site = site.clone();
+    let site = Arc::downgrade(site);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let site = site.clone();
+            let Some(site) = site.upgrade() else { return };
             std::thread::spawn(move || {
                 let mut port = (&stream, &stream);
                 let _ = line::serve(&mut port, &mut site.bridge(), &|| true);
@@ -163,7 +163,7 @@ fn a_child_is_enrolled_offered_an_update_and_runs_it() {
         child.check_in();
         let seen = fleet.device(&id);
         if seen["running"] == package.id() && seen["boot"] == 2 {
-            assert_eq!((&seen["missed"], &seen["phase"]), (&json!(0), &json!("idle")), "{seen}");
+            assert_eq!((&seen["missed"], &seen["phase"]), (&json!(0), &json!("Idle")), "{seen}");
             break;
         }
         assert!(Instant::now() < until, "{seen}");
@@ -267,6 +267,36 @@ fn artifacts_are_hashed_before_they_are_served_and_make_room() {
     child.update();
     assert!(!file.exists(), "there is room for one");
     assert_eq!(site.status().artifacts, 1);
+}
+
+#[test]
+fn a_download_that_was_cut_short_goes_on_and_a_spoiled_one_begins_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fleet = Fleet::start(&folder.path().join("fleet"), 60);
+    let package = fleet.publish(1, 300_000);
+    fleet.roll_out("r", &package, None, 100);
+    let artifacts = |n: u32| folder.path().join(format!("state {n}")).join("artifacts");
+    let mut sent = 0.0;
+    let mut fetch = |n: u32, bytes: &[u8]| {
+        std::fs::create_dir_all(artifacts(n)).expect("a folder");
+        std::fs::write(artifacts(n).join(format!("{}.part", hex(&package.hash))), bytes).expect("written");
+        let state = Some(folder.path().join(format!("state {n}")));
+        let site = Site::open(SiteOptions { state, ..options(&fleet) }).expect("opens");
+        let mut child = Child::new("c", &folder.path().join(format!("slots {n}")), fleet.root);
+        child.way = Way::Bridge(Box::new(site.bridge()));
+        let first = child.check_in().offer;
+        let before = std::mem::replace(&mut sent, fleet.metric("dunlin_fleet_artifact_bytes_total"));
+        (first, child, sent - before)
+    };
+    let (offer, mut child, bytes) = fetch(1, &package.bytes[..200_000]);
+    assert_eq!(bytes, (package.bytes.len() - 200_000) as f64, "the rest is fetched");
+    child.fetch(&offer.expect("an offer")).expect("a stream");
+    child.keep();
+    // What is no beginning of it is found out at its end, and is not kept.
+    let (offer, mut child, _) = fetch(2, &[0x55; 200_000]);
+    assert_eq!(offer, None);
+    child.update();
+    assert!(std::fs::read(artifacts(2).join(hex(&package.hash))).expect("it is kept") == package.bytes);
 }
 
 #[test]

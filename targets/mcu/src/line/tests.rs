@@ -9,16 +9,15 @@ use dunlin_update::record::{Installed, Transfer};
 use dunlin_update::sim::{CHIPS, Flash};
 use dunlin_update::storage::Area;
 use dunlin_update::trust::{Ed25519, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
-use dunlin_update::{Device, Limits, Outcome, Reversal, StartCause, Verdict};
+use dunlin_update::{Device as Profile, Limits, Outcome, Reversal, StartCause, Updater, Verdict};
 use embedded_io::ErrorType;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::frame::{self, Decoder, Step};
-use crate::message;
-use crate::runner::Task;
-use crate::slots::Copied;
+use crate::message::{self, Chunk, Down, News, Offer, Part, Refusal, Up, Want};
+use crate::{Config, Copied, Memory, Task};
 
 const N: usize = 160;
 const CHUNK: u16 = 128;
@@ -231,8 +230,8 @@ impl Task<Scalar> for Nothing {
     }
 }
 
-fn device() -> Device<'static> {
-    Device {
+fn profile() -> Profile<'static> {
+    Profile {
         identity: b"device",
         name: "model",
         target: "any",
@@ -254,27 +253,34 @@ fn device() -> Device<'static> {
 }
 
 fn config() -> Config<'static> {
-    let (reply, repeats, interval) = (50_000, 3, 100_000);
-    Config { identity: b"device", name: "model", chunk: CHUNK, reply, repeats, interval }
+    let (reply, repeats) = (50_000, 3);
+    let (interval, least, most) = (100_000, 1000, 100_000);
+    Config { chunk: CHUNK, reply, repeats, interval, least, most, ..Config::new(b"device", "model") }
 }
 
-/// Polls a device, from its start on, up to so many times; gives its flash and what happened last.
-fn live(flash: &mut Flash, line: &mut Link<Line, N>, polls: u32, clock: &mut Ticks) -> Option<Event> {
-    let (mut room, mut memory) = ([0; 2048], [0; 1024]);
+/// Polls a device, from its start on, up to so many times, with room for documents; gives what happened last.
+fn live(flash: &mut Flash, line: &mut Link<Line, N>, polls: u32, clock: &mut Ticks, room: usize) -> Option<Event> {
+    let (mut package, mut arena) = ([0; 2048], [0; 1024]);
+    let (mut documents, mut flags) = (std::vec![0; room], [0; 64]);
     let mut decoder = Applier::new();
-    let storage = Copied::new(flash, &mut room);
-    let updater = Updater::open(storage, Ed25519, device(), StartCause::Power, &mut decoder).expect("it is flash");
-    let mut runner = Runner::new(updater, &mut memory, ops::all(), Scalar);
-    let mut agent = Agent::<1024>::new(config());
+    let storage = Copied::new(flash, &mut package);
+    let updater = Updater::open(storage, Ed25519, profile(), StartCause::Power, &mut decoder).expect("it is flash");
+    let memory = Memory { arena: &mut arena, documents: &mut documents, flags: &mut flags };
+    let mut device = Device::new(updater, ops::all(), Scalar, config(), memory);
+    let mut clock = Wide::new(clock);
     let mut last = None;
     for _ in 0..polls {
-        match agent.poll(&mut runner, line, clock).expect("the port works") {
+        match poll(&mut device, line, &mut clock).expect("the port works") {
             Event::Quiet | Event::CheckedIn => {}
             Event::Started => {
-                let ran = runner.infer(clock, &mut Nothing).expect("the storage works");
+                let ran = device.infer(|| clock.now(), &mut Nothing).expect("the storage works");
                 assert_eq!(ran.verdict, Verdict::Reverted(Reversal::Load), "these bytes are no package");
-                assert_eq!(runner.check_in().running, Some([1; 32]), "and the old one runs at once");
+                assert_eq!(device.check_in().running, Some([1; 32]), "and the old one runs at once");
                 return Some(Event::Started);
+            }
+            event @ Event::Refused(_) => {
+                assert_eq!(device.check_in().last, None::<([u8; 16], Outcome)>);
+                return Some(event);
             }
             event => last = Some(event),
         }
@@ -293,7 +299,7 @@ const SILENCE: Noise = Noise { lost: 0, flipped: 0, strange: 0, twice: 0, late: 
 #[test]
 fn an_offer_is_fetched_and_started() {
     let mut line = Link::new(Line::new(SILENCE));
-    assert_eq!(live(&mut flash(), &mut line, 200, &mut Ticks(0)), Some(Event::Started));
+    assert_eq!(live(&mut flash(), &mut line, 200, &mut Ticks(0), 1024), Some(Event::Started));
     assert_eq!(line.skipped(), 0);
     assert_eq!(line.port().wanted.len(), 1500usize.div_ceil(CHUNK.into()), "no chunk was asked for twice");
 }
@@ -302,27 +308,18 @@ fn an_offer_is_fetched_and_started() {
 fn after_a_restart_it_goes_on_where_it_was() {
     let (mut flash, mut clock) = (flash(), Ticks(u32::MAX - 40_000));
     let mut line = Link::new(Line::new(SILENCE));
-    let last = live(&mut flash, &mut line, 20, &mut clock);
+    let last = live(&mut flash, &mut line, 20, &mut clock, 1024);
     let Some(Event::Received { next: next @ 600.., .. }) = last else { panic!("{last:?}") };
     line.port().wanted.clear();
-    assert_eq!(live(&mut flash, &mut line, 200, &mut clock), Some(Event::Started));
+    assert_eq!(live(&mut flash, &mut line, 200, &mut clock, 1024), Some(Event::Started));
     assert_eq!(line.port().wanted.first(), Some(&(next / 512 * 512)), "whole sectors of 512 bytes");
 }
 
 #[test]
 fn a_document_without_end_is_refused() {
     let mut line = Link::<_, N>::new(Line::new(SILENCE));
-    let (mut room, mut memory) = ([0; 2048], [0; 1024]);
-    let mut decoder = Applier::new();
-    let mut flash = flash();
-    let storage = Copied::new(&mut flash, &mut room);
-    let updater = Updater::open(storage, Ed25519, device(), StartCause::Power, &mut decoder).expect("it is flash");
-    let mut runner = Runner::new(updater, &mut memory, ops::all::<Scalar>(), Scalar);
-    let mut agent = Agent::<200>::new(config());
-    let mut clock = Ticks(0);
-    let mut events = (0..50).map(|_| agent.poll(&mut runner, &mut line, &mut clock).expect("the port works"));
-    assert!(events.any(|event| event == Event::Refused(Refusal::TooLong)));
-    assert_eq!(runner.check_in().last, None::<([u8; 16], Outcome)>);
+    let last = live(&mut flash(), &mut line, 50, &mut Ticks(0), 200);
+    assert_eq!(last, Some(Event::Refused(Refusal::TooLong)));
 }
 
 proptest! {
@@ -332,13 +329,13 @@ proptest! {
         lost in 0..3u32, flipped in 0..3u32, strange in 0..4u32, twice in 0..5u32, late in 0..5u32, seed in 1..u64::MAX,
     ) {
         let mut line = Link::new(Line::new(Noise { lost, flipped, strange, twice, late, seed }));
-        prop_assert_eq!(live(&mut flash(), &mut line, 60_000, &mut Ticks(0)), Some(Event::Started));
+        prop_assert_eq!(live(&mut flash(), &mut line, 60_000, &mut Ticks(0), 1024), Some(Event::Started));
     }
 
     #[test]
     fn nothing_but_noise_is_survived(garbage in prop::collection::vec(any::<u8>(), 0..4000), seed in 1..u64::MAX) {
         let mut line = Link::new(Line::new(Noise { seed, ..SILENCE }));
         line.port().down.extend(garbage);
-        prop_assert_eq!(live(&mut flash(), &mut line, 2_000, &mut Ticks(0)), Some(Event::Started));
+        prop_assert_eq!(live(&mut flash(), &mut line, 2_000, &mut Ticks(0), 1024), Some(Event::Started));
     }
 }
