@@ -19,7 +19,20 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("dunlin-compiler", &["dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
     ("dunlin-models", &[]),
-    ("dunlin-cli", &["dunlin", "dunlin-models", "dunlin-telemetry", "dunlin-update"]),
+    (
+        "dunlin-cli",
+        &[
+            "dunlin",
+            "dunlin-device",
+            "dunlin-fleet",
+            "dunlin-gateway",
+            "dunlin-models",
+            "dunlin-rollout",
+            "dunlin-telemetry",
+            "dunlin-update",
+        ],
+    ),
+    ("dunlin-gateway", &["dunlin-device", "dunlin-engine", "dunlin-kernels", "dunlin-rollout", "dunlin-update"]),
     ("dunlin-fleet", &["dunlin-package", "dunlin-rollout", "dunlin-telemetry", "dunlin-update"]),
     (
         "dunlin-tests",

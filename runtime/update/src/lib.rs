@@ -7,7 +7,8 @@
 //!
 //! Nothing here allocates or panics, and nothing waits: the application brings bytes and carries them.
 //!
-//! Features: `std` adds folders as storage, signing and the encoder of differences; `sim` adds flash that loses power.
+//! Features: `std` adds folders as storage, signing, the encoder of differences and what is said to a fleet server over
+//! HTTP; `sim` adds flash that loses power.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,8 @@ mod fields;
 #[cfg(feature = "std")]
 pub mod file;
 pub mod flash;
+#[cfg(feature = "std")]
+pub mod http;
 mod journal;
 pub mod phase;
 pub mod record;

@@ -14,7 +14,6 @@ mod sign;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Source, Target, slice, text};
-use dunlin_package::Hash;
 
 // Whom a rollout is for is decided by the same function on devices and on servers.
 pub use dunlin_rollout::{Audience, Manner, Salt, Share};

@@ -19,6 +19,10 @@ pub enum Code {
     Internal = 6,
     /// Documents that are not to be believed.
     Untrusted = 7,
+    /// A fleet server that does not do what it was asked for, and says why.
+    Refused = 8,
+    /// A fleet server that cannot be reached, or cannot answer at this time.
+    Unreachable = 9,
 }
 
 /// A failure: what to tell, and the exit code.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::model;
-use crate::trust::{KeyFolder, Read, hex, now, sign_all};
+use crate::trust::{KeyFolder, Read, hex, now, sign_all, unhex};
 
 /// Makes and changes the keys that devices trust.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,6 +31,9 @@ pub enum Action {
         /// Keys that sign who runs them
         #[arg(long, default_value = "1/1", value_parser = quota)]
         rollout: (u8, u8),
+        /// Let this key sign who runs packages, which somebody else has: a fleet server's, as `dunlin fleet root` shows it
+        #[arg(long, value_name = "PUBLIC", value_parser = public, conflicts_with = "rollout")]
+        rollout_key: Option<PublicKey>,
         /// Keys of a distributor, who has to sign releases besides
         #[arg(long, value_parser = quota)]
         distributor: Option<(u8, u8)>,
@@ -48,6 +51,9 @@ pub enum Action {
         /// Only this one, by the beginning of its name; all of the role when absent
         #[arg(long)]
         key: Option<String>,
+        /// By this key, which somebody else has, in the place of a new one
+        #[arg(long, value_name = "PUBLIC", value_parser = public)]
+        by: Option<PublicKey>,
         /// Days until devices take no offer under this root any more
         #[arg(long, default_value_t = 730)]
         days: u64,
@@ -65,6 +71,10 @@ pub enum Action {
         #[arg(long, default_value_t = 730)]
         days: u64,
     },
+}
+
+fn public(text: &str) -> Result<PublicKey, String> {
+    unhex::<32>(text).ok_or_else(|| "a public key has 64 hexadecimal digits".to_owned())
 }
 
 fn quota(text: &str) -> Result<(u8, u8), String> {
@@ -89,11 +99,12 @@ impl Keys {
     /// Names the role, the key and why; nothing is written then but keys that nobody trusts.
     pub fn run(&self, json: bool) -> Outcome<()> {
         match &self.action {
-            Action::Init { folder, root, targets, rollout, distributor, days } => {
-                let quotas = [Some(*root), Some(*targets), Some(*rollout), *distributor];
-                init(folder, quotas, *days, json)
+            Action::Init { folder, root, targets, rollout, rollout_key, distributor, days } => {
+                let own = rollout_key.is_none().then_some(*rollout);
+                let quotas = [Some(*root), Some(*targets), own, *distributor];
+                init(folder, quotas, *rollout_key, *days, json)
             }
-            Action::Rotate { folder, role, key, days } => rotate(folder, *role, key.as_deref(), *days, json),
+            Action::Rotate { folder, role, key, by, days } => rotate(folder, *role, key.as_deref(), *by, *days, json),
             Action::Threshold { folder, role, threshold, days } => change(folder, *role, *threshold, *days, json),
         }
     }
@@ -139,8 +150,9 @@ impl Draft {
     }
 }
 
-fn init(folder: &str, quotas: [Option<(u8, u8)>; 4], days: u64, json: bool) -> Outcome<()> {
-    let total: usize = quotas.iter().flatten().map(|(_, keys)| usize::from(*keys)).sum();
+fn init(folder: &str, quotas: [Option<(u8, u8)>; 4], rollout: Option<PublicKey>, days: u64, json: bool) -> Outcome<()> {
+    let made: usize = quotas.iter().flatten().map(|(_, keys)| usize::from(*keys)).sum();
+    let total = made + usize::from(rollout.is_some());
     if total > MAX_KEYS {
         return Err(Failure::new(Code::Usage, format!("{total} keys in all; a root names at most {MAX_KEYS}")));
     }
@@ -158,11 +170,14 @@ fn init(folder: &str, quotas: [Option<(u8, u8)>; 4], days: u64, json: bool) -> O
             publics.push(keys.generate()?.public());
         }
     }
+    if let Some(public) = rollout {
+        draft.roles[Role::Rollout as usize] = (1, vec![public]);
+    }
     let root = draft.finish(days)?;
     publish(&keys, None, &root, json)
 }
 
-fn rotate(folder: &str, role: Role, key: Option<&str>, days: u64, json: bool) -> Outcome<()> {
+fn rotate(folder: &str, role: Role, key: Option<&str>, by: Option<PublicKey>, days: u64, json: bool) -> Outcome<()> {
     let keys = KeyFolder::new(folder);
     let old = keys.newest()?;
     let mut draft = Draft::after(&old);
@@ -170,10 +185,16 @@ fn rotate(folder: &str, role: Role, key: Option<&str>, days: u64, json: bool) ->
     let (_, publics) = &mut draft.roles[role as usize];
     for public in publics.iter_mut() {
         if key.is_none_or(|k| hex(&key_id(public)).starts_with(k)) {
-            *public = keys.generate()?.public();
+            *public = match by {
+                Some(by) => by,
+                None => keys.generate()?.public(),
+            };
             found = true;
         }
     }
+    // One key of somebody else's takes the place of all, and once is enough.
+    publics.dedup();
+    draft.roles[role as usize].0 = draft.roles[role as usize].0.min(draft.roles[role as usize].1.len() as u8);
     if !found {
         let names: Vec<String> = old.keys_of(role).map(|k| hex(&key_id(k))).collect();
         let which = key.map_or(String::new(), |k| format!(" '{k}'"));

@@ -10,6 +10,8 @@ pub mod demo;
 pub mod difference;
 pub mod drift;
 pub mod failure;
+pub mod fleet;
+pub mod flock;
 pub mod inspect;
 pub mod keys;
 pub mod model;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use dunlin_cli::failure::Outcome;
-use dunlin_cli::{bench, calibrate, compile, delta, demo, drift, inspect, keys, run, sign, verify};
+use dunlin_cli::{bench, calibrate, compile, delta, demo, drift, fleet, flock, inspect, keys, run, sign, verify};
 use serde_json::json;
 
 /// On-device inference that gives the same bits on every machine.
@@ -18,7 +18,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  outputs differ by more than the tolerance, or there is an alarm that --fail-on names\n  2  a wrong command line\n  3  a file cannot be read or written\n  4  a file is damaged, or not what it should be\n  5  the model has something that is not supported\n  6  a fault of Dunlin's own\n  7  documents that are not to be believed";
+const EXIT_CODES: &str = "Exit codes:\n  0  done\n  1  outputs differ by more than the tolerance, or there is an alarm that --fail-on names\n  2  a wrong command line\n  3  a file cannot be read or written\n  4  a file is damaged, or not what it should be\n  5  the model has something that is not supported\n  6  a fault of Dunlin's own\n  7  documents that are not to be believed\n  8  the fleet server refuses\n  9  the fleet server cannot be reached";
 
 #[derive(Subcommand)]
 enum Command {
@@ -42,6 +42,10 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Show and judge what the reports of devices say about a model
     Drift(drift::Command),
+    /// Publish to a fleet and roll out: what operators do
+    Fleet(fleet::Fleet),
+    /// Let many simulated devices loose on a fleet server
+    Flock(flock::Flock),
     /// Compile and score the repository's own models
     Demo(demo::Demo),
     /// Print a completion script for a shell
@@ -63,6 +67,8 @@ fn go(cli: &Cli) -> Outcome<()> {
         Command::Delta(c) => c.run(cli.json),
         Command::Calibrate(c) => c.run(cli.json),
         Command::Drift(c) => c.run(cli.json),
+        Command::Fleet(c) => c.run(cli.json),
+        Command::Flock(c) => c.run(cli.json),
         Command::Demo(c) => c.run(cli.json),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "dunlin", &mut std::io::stdout());

@@ -93,27 +93,15 @@ impl Sign {
         match &self.action {
             Action::Release { package, keys, number, counter, days, output } => {
                 let bytes = Block::from(&model::read(package)?[..]);
-                let opened = Package::open(&bytes).map_err(|e| Failure::damaged(package, e))?;
-                let manifest = opened.manifest();
-                let release = Release {
-                    name: manifest.name,
-                    version: manifest.version,
-                    digest: opened.digest(),
-                    hash: Sha256::digest(&*bytes).into(),
-                    len: u32::try_from(bytes.len()).map_err(|_| Failure::damaged(package, "is too large"))?,
-                    number: *number,
-                    counter: *counter,
-                    expires: until(*days),
-                    target: manifest.target,
-                    engine_min: (manifest.engine_min.major, manifest.engine_min.minor),
-                    ops_version: manifest.ops_version,
-                    memory: manifest.arena_bytes.saturating_add(manifest.scratch_bytes),
-                };
                 let folder = KeyFolder::new(keys);
                 let root = folder.newest()?;
-                let plain = envelope(Role::Targets, &release).map_err(|e| Failure::damaged(package, e))?;
-                let bytes = sign_all(plain, Role::Targets, &folder.secrets(&root, Role::Targets)?)?;
-                let bytes = sign_all(bytes, Role::Distributor, &folder.secrets(&root, Role::Distributor)?)?;
+                let bytes = release(
+                    package,
+                    &bytes,
+                    &folder,
+                    &root,
+                    Terms { number: *number, counter: *counter, days: *days },
+                )?;
                 finish(output, &bytes, &root, json)
             }
             Action::Rollout { release, keys, sequence, percent, salt, shadow, lift, days, output } => {
@@ -163,6 +151,46 @@ impl Sign {
             }
         }
     }
+}
+
+/// What is not in a package and its release says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// The release's number.
+    pub(crate) number: u32,
+    /// The security counter.
+    pub(crate) counter: u32,
+    /// Days until it is not accepted any more; 0: never.
+    pub(crate) days: u64,
+}
+
+/// The release document of a package, signed by all keys of the folder that may.
+pub(crate) fn release(
+    path: &str,
+    bytes: &Block,
+    folder: &KeyFolder,
+    root: &RootKeys,
+    terms: Terms,
+) -> Outcome<Vec<u8>> {
+    let opened = Package::open(bytes).map_err(|e| Failure::damaged(path, e))?;
+    let manifest = opened.manifest();
+    let release = Release {
+        name: manifest.name,
+        version: manifest.version,
+        digest: opened.digest(),
+        hash: Sha256::digest(&**bytes).into(),
+        len: u32::try_from(bytes.len()).map_err(|_| Failure::damaged(path, "is too large"))?,
+        number: terms.number,
+        counter: terms.counter,
+        expires: until(terms.days),
+        target: manifest.target,
+        engine_min: (manifest.engine_min.major, manifest.engine_min.minor),
+        ops_version: manifest.ops_version,
+        memory: manifest.arena_bytes.saturating_add(manifest.scratch_bytes),
+    };
+    let plain = envelope(Role::Targets, &release).map_err(|e| Failure::damaged(path, e))?;
+    let bytes = sign_all(plain, Role::Targets, &folder.secrets(root, Role::Targets)?)?;
+    sign_all(bytes, Role::Distributor, &folder.secrets(root, Role::Distributor)?)
 }
 
 fn until(days: u64) -> u64 {

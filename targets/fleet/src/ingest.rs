@@ -192,7 +192,8 @@ async fn follow(
     now: i64,
 ) -> Result<Option<Terms>, sqlx::Error> {
     let (device, poll) = (&job.device, &job.poll);
-    let Some(identity) = unhex_array::<16>(&device.id) else { return Ok(None) };
+    // The one by which the device itself finds its place.
+    let Some(identity) = device.identity() else { return Ok(None) };
     let running = poll.running.map(|d| hex(&d));
     let runs = stored.candidates.iter().position(|c| running.as_ref() == Some(c));
     let before = exposures::get(tx, &device.tenant, &stored.id, &device.id).await?;
@@ -267,7 +268,7 @@ async fn follow(
         true if in_shadow => None,
         // Told to run what serves, a device ends its shadow.
         true if !is_offered(phase) => poll.running.map(|digest| terms(stored, digest, stored.sequence, Audience::ALL)),
-        _ => offer(tx, job, stored, (part.installs, &identity), ended, now).await?,
+        _ => offer(tx, job, stored, (part.installs, &identity[..]), ended, now).await?,
     };
     if terms.is_some() {
         now_is.offered = now_is.offered.or(Some(now));

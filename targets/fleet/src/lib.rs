@@ -28,11 +28,12 @@ mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
 mod webhook;
-pub mod wire;
 
 pub use api::openapi;
 pub use auth::Role;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::Config;
+/// What devices and the server say to each other.
+pub use dunlin_update::http as wire;
 pub use hex::{hex, unhex};
 pub use server::{Server, StartError};

@@ -191,6 +191,16 @@ impl Goods {
         Ok(nor)
     }
 
+    /// Root documents from version 1 on; the newest gives the role of rollouts to a fleet server's key.
+    ///
+    /// # Errors
+    /// When they cannot be signed.
+    pub fn roots_with(&self, rollout: [u8; 32]) -> Result<Vec<Vec<u8>>, String> {
+        let mut newer = root(2);
+        newer.keys.iter_mut().skip(2).take(1).for_each(|key| *key = rollout);
+        Ok(vec![signed(Role::Root, &root(1))?, signed(Role::Root, &newer)?])
+    }
+
     /// Signs a package as release `number` and makes the difference to `base`, or has it come whole.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ fn postcard<T: Serialize>(of: &T) -> ApiResult<Response> {
 fn read<'b, T: serde::Deserialize<'b>>(bytes: &'b Bytes) -> ApiResult<T> {
     match ::postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
-        _ => Err(ApiError::bad("the body does not decode", "encode it as WIRE in targets/fleet/README.md says")),
+        _ => Err(ApiError::bad("the body does not decode", "encode it as dunlin_update::http has it")),
     }
 }
 

@@ -43,6 +43,16 @@ pub(crate) struct Device {
     pub(crate) last_digest: Option<String>,
 }
 
+impl Device {
+    /// The identity by which it finds its place in rollout documents: its own, if it brought one, or its id.
+    pub(crate) fn identity(&self) -> Option<Vec<u8>> {
+        let attributes: std::collections::BTreeMap<String, String> =
+            serde_json::from_str(&self.attributes).unwrap_or_default();
+        let own = attributes.get(crate::wire::IDENTITY).and_then(|text| crate::unhex(text));
+        own.filter(|bytes| !bytes.is_empty()).or_else(|| crate::unhex(&self.id))
+    }
+}
+
 fn device(row: &sqlx::any::AnyRow) -> Result<Device, sqlx::Error> {
     let key: Vec<u8> = row.try_get("pubkey")?;
     Ok(Device {

@@ -85,7 +85,7 @@ pub(super) async fn poll(
     };
     let values = [
         (header::ETAG, tag),
-        (header::HeaderName::from_static("x-dunlin-next"), next),
+        (header::HeaderName::from_static(wire::NEXT), next),
         (header::HeaderName::from_static(wire::NONCE), answer.nonce),
     ];
     for (name, value) in values {

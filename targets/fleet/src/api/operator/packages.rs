@@ -1,5 +1,6 @@
 //! Packages and differences between them. What is published stays as it is.
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::HeaderMap;
 use axum::routing;
@@ -17,6 +18,7 @@ use crate::artifacts::hash_of;
 use crate::auth::{By, OPERATOR, Principal, VIEWER};
 use crate::documents::root_of;
 use crate::error::{ApiError, ApiResult, Problem};
+use crate::hex::unhex_array;
 use crate::server::App;
 use crate::store::packages::{self, Package};
 use crate::store::{audit, signed, tenants};
@@ -26,7 +28,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
     // Described here and routed below, where bodies may be long.
     let (_, uploads) =
         OpenApiRouter::<App>::new().routes(routes!(get, put)).routes(routes!(put_delta)).split_for_parts();
-    let mut router = OpenApiRouter::new().routes(routes!(list));
+    let mut router = OpenApiRouter::new().routes(routes!(list)).routes(routes!(content));
     router.get_openapi_mut().merge(uploads);
     router
 }
@@ -52,6 +54,18 @@ async fn list(State(app): State<App>, By(who): By<VIEWER>, Ask(page): Ask<Page>)
     responses((status = 200, body = Package), (status = "default", body = Problem)))]
 async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Json<Package>> {
     find(&app, &who, &id).await.map(Json)
+}
+
+/// A package's bytes, to make a difference from.
+#[utoipa::path(get, path = "/v1/packages/{digest}/content", tag = "packages", extensions(("x-role" = json!("viewer"))),
+    params(("digest" = String, Path, description = "Its digest")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "default", body = Problem)))]
+async fn content(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Bytes> {
+    who.at_least(Role::Viewer)?;
+    let package = find(&app, &who, &id).await?;
+    let hash = unhex_array::<32>(&package.hash).ok_or_else(|| ApiError::unavailable("the row is damaged"))?;
+    Ok(app.artifacts.range(&hash, 0..crate::store::unsigned(package.len)).await?)
 }
 
 async fn find(app: &App, who: &Principal, id: &str) -> ApiResult<Package> {

@@ -1,12 +1,25 @@
-//! What devices and the server say to each other: postcard bodies under `/d/v1`, and how requests are signed.
+//! What a device, or who carries for it, and the fleet server say to each other over HTTP: postcard bodies under `/d/v1`,
+//! and how requests are signed.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `POST /d/v1/enrol` | [`Enrol`] | [`Enrolled`] |
+//! | `POST /d/v1/poll` | [`Poll`] | [`Answer`], or 304 when there is no news |
+//! | `GET` [`Offer::url`] | | bytes, in ranges |
+//! | `GET /d/v1/nonce` | | a nonce, as text |
+//!
+//! A field is never added to a message that is in use; `tests.rs` beside this file pins the bytes.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
 
-use dunlin_update::{Outcome, Phase, trust::SecretKey};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::hex;
+use crate::trust::SecretKey;
+use crate::{Outcome, Phase};
 
 /// Header with the device's id, 32 hexadecimal digits.
 pub const DEVICE: &str = "x-dunlin-device";
@@ -14,6 +27,14 @@ pub const DEVICE: &str = "x-dunlin-device";
 pub const NONCE: &str = "x-dunlin-nonce";
 /// Header with the signature, 128 hexadecimal digits.
 pub const SIGNATURE: &str = "x-dunlin-signature";
+/// Header of an answer to a poll with the seconds until the next one; the only place where 304 can say it.
+pub const NEXT: &str = "x-dunlin-next";
+/// Path of [`Enrol`].
+pub const ENROL_PATH: &str = "/d/v1/enrol";
+/// Path of [`Poll`].
+pub const POLL_PATH: &str = "/d/v1/poll";
+/// Path of a nonce for a device without a clock.
+pub const NONCE_PATH: &str = "/d/v1/nonce";
 /// Reports that one poll may carry.
 pub const MAX_REPORTS: usize = 64;
 /// Bytes of one report.
@@ -21,6 +42,10 @@ pub const MAX_REPORT: usize = 1024;
 /// The name under which flag documents are signed by the role of rollouts. No model has it, so a device that takes flags
 /// for a rollout refuses them.
 pub const FLAGS: &str = "\0flags";
+
+/// The attribute of a device whose own identity, by which it finds its place in rollout documents, is not the id that the
+/// server gives it: the identity in hexadecimal digits. A device behind a gateway has it.
+pub const IDENTITY: &str = "identity";
 
 /// `POST /d/v1/enrol`, with an enrolment token; signed by the key it brings, with the nonce `0`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +143,7 @@ pub struct Answer {
     pub flags: Option<Vec<u8>>,
 }
 
-/// An offer, as [`dunlin_update::Offer`] wants it.
+/// An offer, as [`crate::Offer`] wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Roots after the device's, in order.
@@ -133,7 +158,7 @@ pub struct Offer {
     pub len: u32,
     /// Whether it is a difference to what runs.
     pub delta: bool,
-    /// Path and query to fetch it from, in ranges; good for a day.
+    /// Path and query to fetch it from, in ranges; good for a week.
     pub url: String,
 }
 
@@ -141,12 +166,19 @@ pub struct Offer {
 #[must_use]
 pub fn message(method: &str, path: &str, nonce: &str, body: &[u8]) -> Vec<u8> {
     let mut message = format!("dunlin-request-1\0{method}\n{path}\n{nonce}\n").into_bytes();
-    message.extend(Sha256::digest(body));
+    message.extend(dunlin_package::Hash::of(&[body]));
     message
 }
 
 /// The signature header of a request.
 #[must_use]
 pub fn signature(key: &SecretKey, method: &str, path: &str, nonce: &str, body: &[u8]) -> String {
-    hex(&key.sign_bytes(&message(method, path, nonce, body)))
+    let bytes = key.sign_bytes(&message(method, path, nonce, body));
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
 }
+
+#[cfg(test)]
+mod tests;

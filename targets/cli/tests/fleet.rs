@@ -1,0 +1,8 @@
+//! The commands that need a fleet server, against a real one in this process.
+
+#[path = "fleet/flock.rs"]
+mod flock;
+#[path = "fleet/operators.rs"]
+mod operators;
+#[path = "fleet/site.rs"]
+mod site;

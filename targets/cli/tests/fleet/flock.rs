@@ -1,0 +1,99 @@
+//! `dunlin flock`: simulated devices, their faults, and what the server makes of them.
+
+use serde_json::Value;
+
+use super::site::Site;
+
+fn count(tally: &Value, name: &str) -> u64 {
+    tally[name].as_u64().unwrap_or_else(|| panic!("no {name} in {tally}"))
+}
+
+/// A rollout to nearly all that has started, with the digests of its base and its candidate.
+fn begun(site: &Site) -> (String, String) {
+    site.login();
+    let (keys, one, two) = site.packages();
+    let digest = |published: &Value| published["package"]["digest"].as_str().expect("a digest").to_owned();
+    let base = digest(&site.json(&["fleet", "publish", &one, "--keys", &keys]));
+    let candidate = digest(&site.json(&["fleet", "publish", &two, "--keys", &keys, "--base", &one]));
+    let stages = site.path("stages.json");
+    std::fs::write(&stages, r#"[{ "canary_percent": 80, "control_percent": 20, "device_days": 1000 }]"#)
+        .expect("written");
+    let strategy = format!("stages:{stages}");
+    let start = ["fleet", "rollout", "start", "r", "--yes", "--candidate", &candidate, "--base", &base];
+    site.succeeds(&[&start[..], &["--strategy", &strategy]].concat());
+    (base, candidate)
+}
+
+#[test]
+fn stand_ins_update_report_and_survive_bad_links() {
+    let site = Site::start();
+    let (base, candidate) = begun(&site);
+    let tally = site.json(&[
+        "flock",
+        "--stand-in",
+        "--devices",
+        "50",
+        "--running",
+        &base,
+        "--duration",
+        "5h",
+        "--speed",
+        "3600",
+        "--interval",
+        "30m",
+        "--delay",
+        "5",
+        "--duplicates",
+        "0.2",
+        "--bad-clocks",
+        "0.2",
+        "--offline",
+        "0.1",
+    ]);
+    assert_eq!(count(&tally, "enrolled"), 50);
+    // Of the copies none is taken; some are told to wait before they are looked at.
+    assert!(count(&tally, "duplicates_refused") > count(&tally, "duplicates") / 2, "{tally}");
+    assert!(
+        count(&tally, "duplicates") > 10 && count(&tally, "wrong_clocks") > 2 && count(&tally, "offline") > 5,
+        "{tally}"
+    );
+    assert!(count(&tally, "reports") > 50, "{tally}");
+    // Nearly all are reached; those of the control cohort are not.
+    let runs = |digest: &str| tally["running"][digest].as_u64().unwrap_or(0);
+    assert!(runs(&candidate) > 25 && runs(&base) > 0 && runs(&candidate) + runs(&base) == 50, "{tally}");
+    assert_eq!(count(&tally, "confirmed"), runs(&candidate));
+    assert!(count(&tally, "differences") >= runs(&candidate), "{tally}");
+    let status = site.json(&["fleet", "rollout", "status", "r"]);
+    assert_eq!(status["rollout"]["succeeded"], runs(&candidate), "the server knows what runs: {status}");
+}
+
+#[test]
+fn stand_ins_that_fail_take_it_back_and_a_herd_is_answered() {
+    let site = Site::start();
+    let (base, _) = begun(&site);
+    let tally = site.json(&[
+        "flock",
+        "--stand-in",
+        "--devices",
+        "40",
+        "--running",
+        &base,
+        "--duration",
+        "90m",
+        "--speed",
+        "1800",
+        "--herd",
+        "--failed-start",
+        "1",
+        "--inference-errors",
+        "1",
+        "--seed",
+        "7",
+    ]);
+    assert_eq!((count(&tally, "enrolled"), count(&tally, "confirmed")), (40, 0), "{tally}");
+    assert!(count(&tally, "reverted") > 20, "{tally}");
+    assert_eq!(tally["running"][&base], 40, "{tally}");
+    assert!(count(&tally, "failed_inferences") > 0, "{tally}");
+    let status = site.json(&["fleet", "rollout", "status", "r"]);
+    assert_eq!(status["rollout"]["reverted"], count(&tally, "reverted"), "{status}");
+}

@@ -1,0 +1,150 @@
+//! `dunlin fleet`: from nothing to a rollout that is taken back.
+
+use dunlin_fleet::unhex;
+use serde_json::Value;
+
+use super::site::Site;
+
+#[test]
+fn the_profile_is_private_and_the_environment_comes_first() {
+    let site = Site::start();
+    let (code, text) = site.fails(&["fleet", "devices"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("dunlin fleet login"), "{text}");
+    site.login();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(site.path("profile.json")).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    assert_eq!(site.json(&["fleet", "devices"]), Value::Array(vec![]));
+    // A token that is not known, from the environment: the server's reason and hint are passed on.
+    let output = site.command(&["fleet", "devices"]).env("DUNLIN_FLEET_TOKEN", "dnl_0").output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(8), "{text}");
+    assert!(text.contains("not known") && text.contains("hint: ask for a new one"), "{text}");
+    // The kept token goes to no other server.
+    let output =
+        site.command(&["fleet", "devices"]).env("DUNLIN_FLEET_URL", "http://127.0.0.1:9").output().expect("runs");
+    assert_eq!(output.status.code(), Some(2));
+    let output = site
+        .command(&["fleet", "devices"])
+        .env("DUNLIN_FLEET_URL", "http://127.0.0.1:9")
+        .env("DUNLIN_FLEET_TOKEN", &site.admin)
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(9), "{text}");
+    assert!(text.contains("hint") && !text.contains(&site.admin), "{text}");
+}
+
+#[test]
+fn from_nothing_to_a_rollout_and_back() {
+    let site = Site::start();
+    site.login();
+    let (keys, one, two) = site.packages();
+    let first = site.json(&["fleet", "publish", &one, "--keys", &keys]);
+    assert_eq!(
+        (&first["package"]["number"], &first["was_published"]),
+        (&Value::from(1), &Value::from(false)),
+        "{first}"
+    );
+    let base = first["package"]["digest"].as_str().expect("a digest").to_owned();
+    let running: [u8; 32] = unhex(&base).expect("hex").try_into().expect("32 bytes");
+    let ids: Vec<String> = (1..=20).map(|n| site.device(n, running)).collect();
+
+    // What the fleet runs is found, fetched, and a difference from it is uploaded.
+    let second = site.json(&["fleet", "publish", &two, "--keys", &keys]);
+    assert_eq!(second["package"]["number"], 2, "{second}");
+    let delta = &second["deltas"][0];
+    assert_eq!((&delta["base"], &delta["uploaded"]), (&Value::from(base.as_str()), &Value::from(true)), "{second}");
+    let len = |p: &str| std::fs::metadata(p).expect("a file").len();
+    assert!(delta["bytes"].as_u64().is_some_and(|n| n > 0 && n < len(&two)), "{second}");
+    let again = site.json(&["fleet", "publish", &two, "--keys", &keys]);
+    assert_eq!(again["was_published"], true, "{again}");
+    assert_eq!(again["deltas"], second["deltas"]);
+    // Other numbers for what is published are refused by the server, with its hint.
+    let (code, text) = site.fails(&["fleet", "publish", &two, "--keys", &keys, "--number", "9"]);
+    assert_eq!(code, 8, "{text}");
+
+    let stages = site.path("stages.json");
+    std::fs::write(
+        &stages,
+        r#"[{ "canary_percent": 20, "control_percent": 40 }, { "canary_percent": 60, "control_percent": 40 }]"#,
+    )
+    .expect("written");
+    let strategy = format!("stages:{stages}");
+    let draft = ["--candidate", "digits@2", "--strategy", &strategy, "--margin", "latency_p95=20%"];
+    let mut plan = vec!["fleet", "rollout", "plan"];
+    plan.extend(draft);
+    let text = site.succeeds(&plan);
+    assert!(text.contains("20 devices could take part") && text.contains("20 %, control 40 %"), "{text}");
+    let dry = site.json(&plan);
+    assert_eq!((&dry["stored"], &dry["eligible"]), (&Value::from(false), &Value::from(20)), "{dry}");
+    let mut start = vec!["fleet", "rollout", "start", "r"];
+    start.extend(draft);
+    let (code, text) = site.fails(&start);
+    assert!(code == 2 && text.contains("--yes"), "{text}");
+    assert_eq!(site.json(&["fleet", "rollout", "status"]), Value::Array(vec![]), "nothing was drafted");
+    start.push("--yes");
+    let text = site.succeeds(&start);
+    assert!(text.contains("too few for statistics") || text.contains("times"), "{text}");
+    assert!(text.contains("r (digits): Running"), "{text}");
+    site.succeeds(&start);
+
+    let status = site.json(&["fleet", "rollout", "status", "r"]);
+    assert_eq!((&status["rollout"]["phase"], &status["rollout"]["base"]), (&"Running".into(), &base.as_str().into()));
+    assert!(site.succeeds(&["fleet", "rollout", "status"]).contains("Running"));
+    assert!(site.succeeds(&["fleet", "rollout", "pause", "r"]).contains("Paused"));
+    assert!(site.succeeds(&["fleet", "rollout", "resume", "r"]).contains("Running"));
+    let (code, text) = site.fails(&["fleet", "rollout", "approve", "r", "--yes"]);
+    assert_eq!(code, 8, "{text}");
+    let (code, _) = {
+        let output = site.run(&["fleet", "rollout", "abort", "r"]);
+        (output.status.code(), ())
+    };
+    assert_eq!(code, Some(2), "what becomes of the devices has to be said");
+    let ended = site.json(&["fleet", "rollout", "abort", "r", "--revert", "--yes"]);
+    assert_eq!(ended["phase"], "RolledBack", "{ended}");
+    // A watch ends with the rollout.
+    let text = site.succeeds(&["fleet", "rollout", "status", "r", "--watch", "--every", "0.1"]);
+    assert!(text.contains("RolledBack") && text.contains("it is rolled back"), "{text}");
+
+    assert!(site.succeeds(&["fleet", "devices"]).contains(&ids[0]));
+    assert!(site.succeeds(&["fleet", "devices", "--census"]).contains("100.0 %"));
+    assert_eq!(site.json(&["fleet", "devices", &ids[3], "--set-ring", "0"])["ring"], 0);
+    let laboratory = site.json(&["fleet", "devices", "--ring", "0"]);
+    assert_eq!(laboratory.as_array().map(Vec::len), Some(1), "{laboratory}");
+    let one = site.json(&["fleet", "devices", &ids[3]]);
+    assert_eq!(one["device"]["running"], base.as_str(), "{one}");
+
+    let audit = site.json(&["fleet", "audit", "--verify", "--limit", "5"]);
+    assert_eq!(audit["entries"].as_array().map(Vec::len), Some(5), "{audit}");
+    assert!(audit["verified_head"].is_string() && audit["count"].as_u64() > Some(20), "{audit}");
+    assert!(site.succeeds(&["fleet", "audit"]).contains("rollout.abort"));
+    assert_eq!(site.json(&["fleet", "alerts"]), Value::Array(vec![]));
+}
+
+#[test]
+fn flags_are_put_killed_and_revived() {
+    let site = Site::start();
+    site.login();
+    site.packages();
+    let file = site.path("flags.json");
+    let flags = r#"{ "version": 0, "ttl": 3600, "flags": [
+        { "key": "camera", "default": 1, "variants": [["off", { "Bool": false }], ["on", { "Bool": true }]] }] }"#;
+    std::fs::write(&file, flags).expect("written");
+    assert_eq!(site.json(&["fleet", "flags", "put", &file])["version"], 1);
+    let (code, text) = site.fails(&["fleet", "flags", "kill", "microphone"]);
+    assert!(code == 2 && text.contains("camera"), "{text}");
+    let killed = site.succeeds(&["fleet", "flags", "kill", "camera"]);
+    assert!(killed.contains("KILLED") && killed.contains("version 2"), "{killed}");
+    site.succeeds(&["fleet", "flags", "kill", "camera"]);
+    let shown = site.json(&["fleet", "flags"]);
+    assert_eq!((&shown["version"], &shown["flags"][0]["killed"]), (&Value::from(2), &Value::from(true)), "{shown}");
+    assert!(site.succeeds(&["fleet", "flags", "revive", "camera"]).contains("in force"));
+    // The file is of a version that is over.
+    let (code, _) = site.fails(&["fleet", "flags", "put", &file]);
+    assert_eq!(code, 8);
+}
