@@ -9,7 +9,7 @@ use dunlin_package::plan::{Place, PlanWriter, StepWriter, Tensor};
 use dunlin_package::{Builder, DType, EngineVersion, GoldenCase, ManifestDraft, Package, PortDraft};
 use dunlin_rollout::flag::{Document, FlagSpec, Setting};
 use dunlin_telemetry::{Counter, Report};
-use dunlin_update::trust::{Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
+use dunlin_update::trust::{Audience, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
 use dunlin_update::{Device as Profile, Installed, Limits, Transfer};
 use sha2::{Digest, Sha256};
 
@@ -204,8 +204,7 @@ impl Publication {
             time: 1000,
             expires: u64::MAX,
             digest: pack.digest,
-            salt: b"",
-            share: 10_000,
+            audience: Audience::ALL,
             lifted: b"",
         };
         let (rollout, release) = (signed(Role::Rollout, &rollout), signed(Role::Targets, &release));
