@@ -110,7 +110,7 @@ fuzz_target!(|bytes: &[u8]| {
         rest = left;
         match step % 8 {
             0 => now = now.wrapping_add(u64::from_le_bytes(take(&mut rest))),
-            1 => now += 1 << (step >> 3),
+            1 => now = now.wrapping_add(1 << (step >> 3)),
             2 => {
                 let (datagram, left) = rest.split_at(rest.len().min(usize::from(step >> 3) * 4));
                 rest = left;

@@ -260,7 +260,10 @@ where
         self.talk.tries = self.talk.tries.saturating_add(1);
         match self.talk.state {
             State::Resting { .. } => Ok(None),
-            State::Reporting { boot, seq } => {
+            State::Reporting { .. } => {
+                // Since it was decided to report, the oldest window may have been merged with the next.
+                let Some((boot, seq)) = self.monitor.head() else { return Ok(None) };
+                self.talk.state = State::Reporting { boot, seq };
                 let mut bytes = [0; R];
                 let len = self.monitor.send(&mut bytes).unwrap_or(0);
                 let bytes = bytes.get(..len).unwrap_or(&[]);

@@ -339,6 +339,32 @@ fn without_a_server_it_runs_asks_less_often_and_keeps_its_reports() {
 }
 
 #[test]
+fn a_report_that_was_merged_before_it_was_sent_has_its_new_name() {
+    let mut world = World::new();
+    world.live(
+        |_| (),
+        |life| {
+            for i in 0..4 {
+                life.infer([i as f32; 4]).expect("it runs");
+                life.device.close_window(life.now.get());
+            }
+            // It is about to send the oldest of four; a fifth has the first two merged.
+            life.poll();
+            life.infer([5.0; 4]).expect("it runs");
+            life.device.close_window(life.now.get());
+            while let Some(datagram) = life.transmit() {
+                if let Some(answer) = life.server.hear(&datagram) {
+                    life.receive(&answer);
+                }
+            }
+            let told: Vec<_> = life.server.reports.iter().map(|((_, seq), r)| (*seq, r.span, r.inferences)).collect();
+            assert_eq!(told, [(1, 2, 2), (2, 1, 1), (3, 1, 1), (4, 1, 1)]);
+            assert_eq!(life.device.reports(), 0);
+        },
+    );
+}
+
+#[test]
 fn a_server_that_stores_nothing_does_not_keep_updates_away() {
     let better = Sums::BETTER.package("2");
     let mut world = World::new();
