@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use dunlin::Package;
 use dunlin::kernels::best;
 use dunlin::onnx::Options;
+use dunlin_cli::failure::Failure;
 use dunlin_cli::model::{self, File};
 use dunlin_telemetry::aggregate::Aggregate;
 use dunlin_telemetry::analysis::{Baseline, Fleet, Random, Tally};
@@ -110,7 +111,7 @@ impl World {
                 let output = running.session.output(0);
                 let output = output.as_slice::<f32>().expect("floats");
                 label(&x, output, right);
-                Ok(seen(i, &x, output, right, reference))
+                Ok::<_, Failure>(seen(i, &x, output, right, reference))
             };
             let mut calibrator = Calibrator::new(Calibration { classes, ..Calibration::default() });
             let mut reference = Vec::new();
