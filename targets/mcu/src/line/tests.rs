@@ -8,7 +8,7 @@ use dunlin_update::delta::Applier;
 use dunlin_update::record::{Installed, Transfer};
 use dunlin_update::sim::{CHIPS, Flash};
 use dunlin_update::storage::Area;
-use dunlin_update::trust::{Ed25519, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
+use dunlin_update::trust::{Audience, Ed25519, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
 use dunlin_update::{Device as Profile, Limits, Outcome, Reversal, StartCause, Updater, Verdict};
 use embedded_io::ErrorType;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ static GOODS: LazyLock<Goods> = LazyLock::new(|| {
         memory: 1,
     };
     let rollout =
-        Rollout { name: "model", sequence: 1, time: 1, expires: 9, digest, salt: b"", share: 10_000, lifted: b"" };
+        Rollout { name: "model", sequence: 1, time: 1, expires: 9, digest, audience: Audience::ALL, lifted: b"" };
     let transfer = Transfer { id: [6; 8], len: stream.len() as u32, delta: false };
     Goods {
         offer: Offer { offer: [1; 8], digest, root: 3, transfer },
