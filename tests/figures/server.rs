@@ -1,7 +1,8 @@
 //! How many polls a second one server takes, each signed, with one report, and on disk before it is answered; and how long
 //! a poll takes. Client and server share this machine over loopback.
 //!
-//! `server [--devices N] [--clients N] [--database URL]`: 10,000 devices, 64 requests at once, SQLite.
+//! `server [--devices N] [--clients N] [--database URL] [--replicas N]`: 10,000 devices, 64 requests at once, SQLite, one
+//! server; several share the PostgreSQL whose address is given, and requests go to each in turn.
 
 #[path = "server/load.rs"]
 mod load;
@@ -36,11 +37,14 @@ async fn main() {
         futures_util::future::join_all((0..clients).map(|_| client())).await.into_iter().flatten().collect();
     let seconds = began.elapsed().as_secs_f64();
     took.sort();
-    let engine = engine(&site);
+    let engine = match site.replicas() {
+        1 => engine(&site).to_owned(),
+        n => format!("{}_{n}_replicas", engine(&site)),
+    };
     let rate = took.len() as f64 / seconds;
     // A million devices that poll every five minutes.
     figure(&format!("server_polls_per_second_{engine}"), rate.round(), "1/s", "higher", Some(3333.0));
     figure(&format!("server_poll_p50_{engine}"), quantile(&took, 0.5), "ms", "lower", None);
     figure(&format!("server_poll_p99_{engine}"), quantile(&took, 0.99), "ms", "lower", None);
-    site.server.stop().await;
+    site.stop().await;
 }

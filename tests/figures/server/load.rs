@@ -1,6 +1,7 @@
 //! A fleet server in this process, with devices that are known to it, and their requests signed beforehand.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -22,8 +23,10 @@ pub(crate) type Http = Client<HttpConnector, Full<Bytes>>;
 /// The server and where it is.
 pub(crate) struct Site {
     pub(crate) server: Server,
+    others: Vec<Server>,
     pub(crate) http: Http,
     pub(crate) address: String,
+    turn: AtomicUsize,
     _folder: tempfile::TempDir,
 }
 
@@ -47,10 +50,29 @@ impl Site {
         let mut config = Config::in_folder(folder.path());
         config.database = argument("--database").unwrap_or(config.database);
         config.clock = Arc::new(SystemClock);
-        let server = Server::start(config).await.expect("the server starts");
+        let server = Server::start(config.clone()).await.expect("the server starts");
+        let replicas: usize = argument("--replicas").map_or(1, |n| n.parse().expect("a number"));
+        let mut others = Vec::new();
+        for _ in 1..replicas {
+            others.push(Server::start(config.clone()).await.expect("another starts"));
+        }
         let address = server.address().to_string();
         let http = Client::builder(TokioExecutor::new()).build_http();
-        Self { server, http, address, _folder: folder }
+        Self { server, others, http, address, turn: AtomicUsize::new(0), _folder: folder }
+    }
+
+    /// How many servers there are.
+    #[allow(dead_code, reason = "one of the figures has one server")]
+    pub(crate) fn replicas(&self) -> usize {
+        self.others.len() + 1
+    }
+
+    /// Stops all servers.
+    pub(crate) async fn stop(self) {
+        for other in self.others {
+            other.stop().await;
+        }
+        self.server.stop().await;
     }
 
     /// A tenant whose devices may send as many requests a second as given.
@@ -98,7 +120,10 @@ impl Site {
 
     /// Sends a poll; the status, and the seconds that Retry-After gives.
     pub(crate) async fn send(&self, signed: &Signed) -> Result<(u16, Option<u64>), String> {
-        let request = Request::post(format!("http://{}/d/v1/poll", self.address))
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        let address =
+            turn.checked_sub(1).and_then(|i| self.others.get(i)).map_or(self.server.address(), Server::address);
+        let request = Request::post(format!("http://{address}/d/v1/poll"))
             .header(wire::DEVICE, &signed.id)
             .header(wire::NONCE, &signed.nonce)
             .header(wire::SIGNATURE, &signed.signature)

@@ -62,7 +62,10 @@ fn action(verb: &str, keep: bool) -> Option<(Action, Role, &'static str)> {
         "retry" => (Action::Retry, Role::Operator, "retried"),
         "approve" => (Action::Approve { candidate: None }, Role::Approver, "approved"),
         "rollback" => (Action::Abort { revert: !keep }, Role::Operator, if keep { "stopped" } else { "reverted" }),
-        _ => return None,
+        chosen => {
+            let n = query::rollout::CHOICES.iter().position(|(verb, _)| *verb == chosen)?;
+            (Action::Approve { candidate: u8::try_from(n).ok() }, Role::Approver, "approved")
+        }
     })
 }
 

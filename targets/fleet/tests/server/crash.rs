@@ -89,7 +89,13 @@ fn a_kill_at_any_moment_loses_nothing() {
         let mut state = 0x9E37_79B9_7F4A_7C15u64 ^ u64::from(std::process::id());
         let (mut acknowledged, mut offered) = (BTreeSet::new(), Vec::new());
         let (mut stage, mut acknowledged_stage) = (0u64, 0u64);
-        for round in 0..kills {
+        let mut rounds = 0;
+        for round in 0..20 * kills {
+            // On a machine with much else to do it takes longer until something has happened.
+            if round >= kills && !offered.is_empty() && acknowledged.len() > devices.len() {
+                break;
+            }
+            rounds = round + 1;
             // The kill comes from another thread, at a moment that has nothing to do with what happens.
             let delay = Duration::from_micros(next(&mut state) % 250_000);
             let killer = std::thread::spawn(move || {
@@ -155,7 +161,7 @@ fn a_kill_at_any_moment_loses_nothing() {
         let there = stored(&database.url).await;
         let lost: Vec<_> = acknowledged.difference(&there).collect();
         assert!(lost.is_empty(), "{} of {} acknowledged reports are lost: {lost:?}", lost.len(), acknowledged.len());
-        assert!(!acknowledged.is_empty(), "nothing was acknowledged in {kills} rounds");
+        assert!(acknowledged.len() > devices.len(), "{} reports in {rounds} rounds", acknowledged.len());
 
         let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
         let row = sqlx::query("SELECT state FROM rollouts").fetch_one(&pool).await.expect("a row");
@@ -182,7 +188,7 @@ fn a_kill_at_any_moment_loses_nothing() {
             .expect("the program runs");
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
         eprintln!(
-            "{}: {kills} kills, {} reports acknowledged, {} offers, {stage} stages left",
+            "{}: {rounds} kills, {} reports acknowledged, {} offers, {stage} stages left",
             database.engine,
             acknowledged.len(),
             offered.len()

@@ -114,7 +114,7 @@ async fn story(site: &Site, tenant: &Tenant) -> Flock {
 }
 
 /// Signs in and returns the session's cookie.
-async fn sign_in(site: &Site, token: &str) -> String {
+pub(crate) async fn sign_in(site: &Site, token: &str) -> String {
     let headers = [
         ("content-type", "application/x-www-form-urlencoded".to_owned()),
         ("sec-fetch-site", "same-origin".to_owned()),
@@ -127,11 +127,11 @@ async fn sign_in(site: &Site, token: &str) -> String {
     cookie.split(';').next().unwrap_or_default().to_owned()
 }
 
-async fn get(site: &Site, path: &str, cookie: &str) -> Answer {
+pub(crate) async fn get(site: &Site, path: &str, cookie: &str) -> Answer {
     site.client.send("GET", path, &[("cookie", cookie.to_owned())], Vec::new()).await.expect("an answer")
 }
 
-fn text(answer: &Answer) -> String {
+pub(crate) fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 

@@ -6,6 +6,7 @@ use dunlin_fleet::hex;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use super::dashboard;
 use super::device::{Behaviour, Device};
 use super::site::{Published, Site, Tenant, on_each_engine, publish};
 
@@ -356,8 +357,15 @@ fn a_shadow_that_disagrees_pauses_and_ends() {
         assert!(last["reason"].as_str().expect("text").contains("disagreement"), "{last}");
         assert!(flock.devices.iter().any(|d| d.shadow.is_some()), "while it is paused shadows go on");
         let before: HashSet<_> = flock.devices.iter().filter(|d| d.shadow.is_some()).map(|d| d.id).collect();
+        let cookie = dashboard::sign_in(&site, &tenant.operator).await;
+        let page = dashboard::text(&dashboard::get(&site, "/rollouts/r", &cookie).await);
+        for words in ["Shadow on 30 %", "one of 10 inputs", "disagreement"] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
         let abort = json!({ "devices": "revert" });
         site.client.call("POST", "/v1/rollouts/r/abort", &tenant.operator, abort).await.ok();
+        let page = dashboard::text(&dashboard::get(&site, "/rollouts/r", &cookie).await);
+        assert!(page.contains("Retry"), "{page}");
         flock.poll(&site).await;
         assert!(flock.devices.iter().all(|d| d.shadow.is_none()), "all are told to end");
         flock.day(&site, false).await;
@@ -406,6 +414,12 @@ fn of_two_variants_the_chosen_one_reaches_everybody() {
         let approve =
             async |body: Value| site.client.call("POST", "/v1/rollouts/r/approve", &tenant.approver, body).await;
         approve(json!({ "stage": 0 })).await.refused(422);
+        let cookie = dashboard::sign_in(&site, &tenant.approver).await;
+        let page = dashboard::text(&dashboard::get(&site, "/rollouts/r", &cookie).await);
+        for words in ["variants on 100 %", "canary, candidate 2", "Choose candidate 1", "Choose candidate 2"] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert!(!page.contains("Choose candidate 3"), "there are two");
         approve(json!({ "stage": 0, "candidate": 2 })).await.refused(422);
         assert_eq!(approve(json!({ "stage": 0, "candidate": 0 })).await.ok()["phase"], "Completed");
         for _ in 0..2 {

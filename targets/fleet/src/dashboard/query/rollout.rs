@@ -166,6 +166,17 @@ fn verdict_lines(list: &[Verdict], phase: Phase) -> Vec<VerdictLine> {
     lines
 }
 
+/// Choices among candidates: the address' last part, and the button.
+pub(in crate::dashboard) const CHOICES: [(&str, &str); 7] = [
+    ("approve-1", "Choose candidate 1"),
+    ("approve-2", "Choose candidate 2"),
+    ("approve-3", "Choose candidate 3"),
+    ("approve-4", "Choose candidate 4"),
+    ("approve-5", "Choose candidate 5"),
+    ("approve-6", "Choose candidate 6"),
+    ("approve-7", "Choose candidate 7"),
+];
+
 /// What may be done to a rollout, and whether this viewer may.
 fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs: u64) -> Vec<Action> {
     let have = match runs {
@@ -201,14 +212,8 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         may_keep: true,
         ..action("rollback", "Roll back", "danger", Role::Operator, format!("{have} It is offered to nobody any more."))
     };
-    let approve = || {
-        let mut approve = action(
-            "approve",
-            "Approve",
-            "primary",
-            Role::Approver,
-            "Its next stage begins, which reaches more devices.".to_owned(),
-        );
+    let approved = |verb, label, consequence: &str| {
+        let mut approve = action(verb, label, "primary", Role::Approver, consequence.to_owned());
         if approve.refused.is_none() && settings.two_person && of.started_by == viewer.actor {
             approve.refused = Some("You started it; somebody else has to approve.".to_owned());
         }
@@ -217,7 +222,19 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
     match of.rollout.phase() {
         Phase::Draft => vec![start()],
         Phase::Running => vec![pause(), rollback()],
-        Phase::Awaiting => vec![approve(), pause(), rollback()],
+        Phase::Awaiting => {
+            let candidates = usize::from(of.rollout.plan().candidates());
+            let approvals: Vec<Action> = match candidates {
+                0 | 1 => vec![approved("approve", "Approve", "Its next stage begins, which reaches more devices.")],
+                // Of several one is chosen.
+                n => CHOICES
+                    .iter()
+                    .take(n)
+                    .map(|(verb, label)| approved(verb, label, "Everybody gets this candidate."))
+                    .collect(),
+            };
+            approvals.into_iter().chain([pause(), rollback()]).collect()
+        }
         Phase::Paused => vec![resume(), rollback()],
         Phase::Completed => vec![rollback()],
         Phase::RolledBack => vec![retry()],
