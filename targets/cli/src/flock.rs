@@ -164,7 +164,8 @@ impl Flock {
             return Err(Failure::damaged(path, "is no root document\n  hint: `dunlin keys init` writes one"));
         };
         let wrong = |e: &dyn std::fmt::Display| Failure::new(Code::Unreachable, format!("{url}: {e}"));
-        let connection = Connection { server: url.to_owned(), idle: usize::from(self.threads), ..Connection::default() };
+        let connection =
+            Connection { server: url.to_owned(), idle: usize::from(self.threads), ..Connection::default() };
         let carrier = Carrier::with_clock(&connection, pace.clone()).map_err(|e| wrong(&e))?;
         let site = Site::open(SiteOptions {
             token: Some(token),
@@ -237,8 +238,11 @@ impl Flock {
             let mut object = tally.json();
             object["devices"] = json!(self.devices);
             object["seed"] = json!(self.seed);
-            let simulated: &[&str] =
-                if self.stand_in { &["measurements", "failures", "trust"] } else { &["latencies", "failures", "storage"] };
+            let simulated: &[&str] = if self.stand_in {
+                &["measurements", "failures", "trust"]
+            } else {
+                &["latencies", "failures", "storage"]
+            };
             object["simulated"] = json!(simulated);
             object["running"] = json!(runs);
             println!("{object}");
@@ -249,7 +253,7 @@ impl Flock {
             rows.extend(tally.errors.iter().map(|(what, n)| vec![format!("error: {what}"), grouped(*n)]));
             print!("{}", table(&rows, &[1]));
             let (half, most) = (tally.quantile(0.5), tally.quantile(0.99));
-            println!("\na poll took {half:.1} ms (median), {most:.1} ms (99 of 100)");
+            println!("\na check-in took {half:.1} ms (median), {most:.1} ms (99 of 100)");
             for (digest, n) in runs {
                 println!("{} run {}", grouped(*n), digest.get(..12).unwrap_or(digest));
             }

@@ -174,10 +174,7 @@ pub(super) fn run(quiet: bool) -> Outcome<(Value, Outcome<()>)> {
         .collect();
     let record = json!({"backend": best().name(), "checked_backends": backends, "models": records});
     if !quiet {
-        println!(
-            "Int8 models compiled from ONNX and run by Dunlin's engine ({} kernels, one thread)\n",
-            best().name()
-        );
+        println!("Int8 models compiled from ONNX and run by Dunlin's engine ({} kernels, one thread)\n", best().name());
         let mut rows = vec![
             [
                 "model",

@@ -176,8 +176,12 @@ mod tests {
             "verdicts": [{ "subject": "confidence", "statistic": "jensen_shannon", "level": "act", "value": 0.31, "low": 0.28,
                 "high": 0.34, "n": 1234, "warn": 0.1, "act": 0.2 }] });
         let text = now(&[one]);
-        for part in ["digits 3 (0123456789ab), cohort all, 20 devices since 1970-01-01 00:01: ACT", "0.280 to 0.340", "1,234",
-            "alarm: confidence"] {
+        for part in [
+            "digits 3 (0123456789ab), cohort all, 20 devices since 1970-01-01 00:01: ACT",
+            "0.280 to 0.340",
+            "1,234",
+            "alarm: confidence",
+        ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }
         assert_eq!(now(&[]), "no reports in this time\n");

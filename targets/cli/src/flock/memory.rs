@@ -101,7 +101,9 @@ mod tests {
         assert_eq!(memory.geometry(Area::Slot(0)).len, 8192);
         memory.write(Area::Slot(1), 4092, &[1, 2, 3, 4]).expect("erased");
         assert!(memory.write(Area::Slot(1), 4092, &[0; 4]).is_err(), "programmed twice");
-        assert!(memory.write(Area::Slot(1), 8192, &[0; 4]).is_err() && memory.write(Area::Slot(2), 0, &[0; 4]).is_err());
+        assert!(
+            memory.write(Area::Slot(1), 8192, &[0; 4]).is_err() && memory.write(Area::Slot(2), 0, &[0; 4]).is_err()
+        );
         let mut bytes = [0; 4];
         memory.read(Area::Slot(1), 4092, &mut bytes).expect("in it");
         assert_eq!(bytes, [1, 2, 3, 4]);

@@ -228,11 +228,8 @@ impl Real {
         // Memory does not fail, so a device without an updater is not to be expected; it would be silent.
         let Ok(updater) = Updater::open(memory, Ed25519, profile, cause, decoder) else { return };
         let arena: &'static mut Block = Box::leak(Box::new(Block::zeroed(terms.factory.arena)));
-        let lent = Lent {
-            arena: &mut arena[..],
-            documents: vec![0; DOCUMENTS].leak(),
-            flags: vec![0; DOCUMENTS].leak(),
-        };
+        let lent =
+            Lent { arena: &mut arena[..], documents: vec![0; DOCUMENTS].leak(), flags: vec![0; DOCUMENTS].leak() };
         let config = Config {
             boot: self.boot,
             cause,
@@ -283,7 +280,8 @@ impl Real {
         let (image, digit) = terms.images.get(n);
         let spoil = self.errors && self.random.chance(0.1);
         let late = self.late && self.random.chance(0.1);
-        let micros = if late { 2 * DEADLINE } else { DEADLINE / 2 } + self.random.exponential(1500.0).min(15_000.0) as u32;
+        let micros =
+            if late { 2 * DEADLINE } else { DEADLINE / 2 } + self.random.exponential(1500.0).min(15_000.0) as u32;
         let mut reader = Reader { image, digit, usable: terms.usable, spoil, right: false };
         let mut calls = 0;
         // It is looked at when it begins, and before and after the model runs.
@@ -391,7 +389,10 @@ impl Real {
 impl Member for Real {
     fn turn(&mut self, now: u64, pace: &Pace, tally: &mut Tally) -> u64 {
         if now >= self.day {
-            if self.day == 0 && self.off != 0 && let Some(device) = &mut self.device {
+            if self.day == 0
+                && self.off != 0
+                && let Some(device) = &mut self.device
+            {
                 device.set_time(now, (pace.wall() / SECOND).saturating_add_signed(self.off));
             }
             self.dawn(now);

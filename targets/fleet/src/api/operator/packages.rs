@@ -61,8 +61,7 @@ async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>
     params(("digest" = String, Path, description = "Its digest")),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = "default", body = Problem)))]
-async fn content(State(app): State<App>, who: Principal, Path(id): Path<String>) -> ApiResult<Bytes> {
-    who.at_least(Role::Viewer)?;
+async fn content(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Bytes> {
     let package = find(&app, &who, &id).await?;
     let hash = unhex_array::<32>(&package.hash).ok_or_else(|| ApiError::unavailable("the row is damaged"))?;
     Ok(app.artifacts.range(&hash, 0..crate::store::unsigned(package.len)).await?)
