@@ -13,3 +13,5 @@ ALTER TABLE alerts ADD COLUMN due BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE exports (
     tenant TEXT NOT NULL REFERENCES tenants, hour BIGINT NOT NULL, due BIGINT NOT NULL, sent BIGINT NOT NULL,
     PRIMARY KEY (tenant, hour));
+-- Whether a device's reports came after the day was closed: 1, and once they are counted too 2.
+ALTER TABLE device_days ADD COLUMN late BIGINT NOT NULL DEFAULT 0;

@@ -134,7 +134,8 @@ async fn close(tx: &mut crate::store::Connection, stored: &mut Stored, day: i64)
     let (tenant, id) = (stored.tenant.clone(), stored.id.clone());
     let end = stored.day_end(day);
     let stage = stored.rollout.stage();
-    let alike = exposures::close_day(tx, &tenant, &id, day, end).await?;
+    let mut alike = exposures::close_day(tx, &tenant, &id, day, end).await?;
+    alike.extend(exposures::close_late(tx, &tenant, &id).await?);
     let values = exposures::first_values(tx, &tenant, &id, day).await?;
     let ways = exposures::ways(tx, &tenant, &id, end - HEAD_START, stored.entered).await?;
     let epoch = stored.rollout.epoch();
@@ -156,7 +157,7 @@ async fn close(tx: &mut crate::store::Connection, stored: &mut Stored, day: i64)
             evidence.count(stage, guardrail, count(canary), count(exposures::CONTROL)).map_err(decode)?;
         }
         let both = |of: &dyn Fn(&exposures::Alike) -> bool| Both::new(total(canary, of), total(exposures::CONTROL, of));
-        evidence.days(stage, both(&|a| a.reported), both(&|_| true));
+        evidence.days(stage, both(&|a| a.reported), both(&|a| !a.late));
         for (hop, at) in Hop::ALL.into_iter().zip(0usize..) {
             let now = |arm: i64| {
                 let hops = ways.iter().find(|w| w.arm == arm).and_then(|w| w.hops.get(at).copied());

@@ -2,7 +2,7 @@
 //!
 //! Nothing is answered before it is committed. What a device is offered is decided in the transaction that notes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dunlin_rollout::rollout::Exposure as Reach;
@@ -19,7 +19,7 @@ use crate::store::exposures::{self, CONTROL, Exposure, REST};
 use crate::store::reports::{self, Received};
 use crate::store::rollouts::{self, Stored};
 use crate::store::{Connection, signed, unsigned};
-use crate::telemetry::{DISAGREEMENT, Reading};
+use crate::telemetry::{DISAGREEMENT, Metrics, Reading};
 use crate::wire::{PHASES, Poll};
 
 /// Polls in one transaction.
@@ -242,10 +242,15 @@ async fn follow(
         now_is.arm = arm;
     }
     // Between reports a shadow is taken to go on.
-    let goes_on = runs.is_none() && (fresh.iter().any(|r| r.shadows) || now_is.runs && fresh.iter().all(|r| !r.known));
+    let had_shadow = now_is.outcome.as_deref() == Some(SHADOW);
+    let goes_on = runs.is_none() && (fresh.iter().any(|r| r.shadows) || had_shadow && fresh.iter().all(|r| !r.known));
     let runs_shadow = goes_on && (in_shadow || !is_offered(phase));
     (now_is.seen, now_is.polls, now_is.runs) = (now, now_is.polls + 1, runs.is_some() || runs_shadow);
-    now_is.outcome = ended.map(|(_, outcome)| format!("{outcome:?}")).or(now_is.outcome);
+    now_is.outcome = match ended {
+        Some((_, outcome)) => Some(format!("{outcome:?}")),
+        None if runs_shadow => Some(SHADOW.into()),
+        None => now_is.outcome.filter(|o| o != SHADOW),
+    };
     // The control arm has nothing to fetch; it takes as many polls as a device needs that does.
     let (downloaded, activated) = match now_is.arm {
         CONTROL => (now_is.polls >= 2, now_is.polls >= 3),
@@ -272,20 +277,32 @@ async fn follow(
     if now_is.arm >= CONTROL && now_is.activated.is_some() && is_under_way(phase) {
         let serves = now_is.arm == CONTROL || in_shadow;
         let expected = if serves { poll.running } else { candidate(stored, now_is.arm - 1) };
-        let mut bad = if reverted && is_new_end { 1 << Guardrail::FailedStart as u8 } else { 0 };
-        let mut sums = crate::telemetry::Metrics::new();
-        // Reports of what ran before say that the device is there, and nothing about the candidate.
-        for reading in fresh.iter().filter(|r| expected.is_some_and(|d| d.starts_with(&r.model.to_be_bytes()))) {
-            bad |= reading.bad;
-            crate::telemetry::add(&mut sums, &reading.metrics);
-            if now_is.arm == CONTROL && is_shadow(stored) {
-                // What the base would say in its own shadow: a candidate's margin is measured from here.
-                sums.insert(DISAGREEMENT.into(), (0.0, 1.0));
+        let mut days: BTreeMap<i64, (u8, i64, Metrics)> = BTreeMap::new();
+        if reverted && is_new_end {
+            days.entry(stored.day(now)).or_default().0 |= 1 << Guardrail::FailedStart as u8;
+        }
+        // The newest report ends now, and each before it where the next began.
+        let mut end = now;
+        for reading in fresh.iter().rev().filter(|r| r.known) {
+            // What was measured before the stage says that the device is there now.
+            let day = stored.day(if end < stored.entered { now } else { end });
+            end -= i64::from(reading.seconds);
+            let (bad, reports, sums) = days.entry(day).or_default();
+            *reports += 1;
+            // Reports of what ran before say that the device is there, and nothing about the candidate.
+            if expected.is_some_and(|d| d.starts_with(&reading.model.to_be_bytes())) {
+                *bad |= reading.bad;
+                crate::telemetry::add(sums, &reading.metrics);
+                if now_is.arm == CONTROL && is_shadow(stored) {
+                    // What the base would say in its own shadow: a candidate's margin is measured from here.
+                    sums.insert(DISAGREEMENT.into(), (0.0, 1.0));
+                }
             }
         }
-        if bad != 0 || known > 0 {
-            let key = (device.tenant.as_str(), stored.id.as_str(), device.id.as_str());
-            exposures::add_day(tx, key, stored.day(now), (bad, known as i64), &sums).await?;
+        let key = (device.tenant.as_str(), stored.id.as_str(), device.id.as_str());
+        for (day, (bad, reports, sums)) in days {
+            let closed = day < stored.days;
+            exposures::add_day(tx, key, (day, closed), (bad, reports), &sums).await?;
         }
     }
     Ok(terms)
@@ -364,6 +381,9 @@ fn terms(stored: &Stored, digest: [u8; 32], sequence: i64, audience: Audience) -
         audience,
     }
 }
+
+/// The outcome of a device that runs a candidate in the shadow.
+const SHADOW: &str = "Shadow";
 
 /// Whether the candidate may go to devices.
 fn is_offered(phase: Phase) -> bool {

@@ -18,6 +18,8 @@ pub(crate) struct Reading {
     pub(crate) arm: &'static str,
     /// Bit `g`: guardrail `g` makes its day bad.
     pub(crate) bad: u8,
+    /// Seconds that it is about.
+    pub(crate) seconds: u32,
     /// Whether a second model ran in the shadow of the one that serves.
     pub(crate) shadows: bool,
     /// Sums and numbers of metrics, by name.
@@ -69,7 +71,7 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
         Arm::Shadow => "shadow",
     };
     let shadows = counters.get(Counter::ShadowRuns) > 0;
-    Reading { known: true, model: head.model, arm, bad, shadows, metrics: metrics(window) }
+    Reading { known: true, model: head.model, arm, bad, seconds: head.seconds, shadows, metrics: metrics(window) }
 }
 
 /// Whether more than one inference in a hundred was late: the device's 99th percentile is over its budget.

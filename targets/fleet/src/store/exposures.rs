@@ -92,12 +92,12 @@ pub(crate) async fn put(
 pub(crate) async fn add_day(
     tx: &mut Connection,
     (tenant, rollout, device): (&str, &str, &str),
-    day: i64,
+    (day, closed): (i64, bool),
     (bad, reports): (u8, i64),
     metrics: &Metrics,
 ) -> Result<(), sqlx::Error> {
     let row = sqlx::query(
-        "SELECT bad, reports, metrics FROM device_days WHERE tenant = $1 AND rollout = $2 AND day = $3 AND device = $4",
+        "SELECT bad, reports, late, metrics FROM device_days WHERE tenant = $1 AND rollout = $2 AND day = $3 AND device = $4",
     )
     .bind(tenant)
     .bind(rollout)
@@ -105,19 +105,23 @@ pub(crate) async fn add_day(
     .bind(device)
     .fetch_optional(&mut *tx)
     .await?;
-    let (mut bits, mut count, mut sums) = (0i64, 0i64, Metrics::new());
+    let (mut bits, mut count, mut late, mut sums) = (0i64, 0i64, 0i64, Metrics::new());
     if let Some(row) = row {
-        (bits, count) = (row.try_get("bad")?, row.try_get("reports")?);
+        (bits, count, late) = (row.try_get("bad")?, row.try_get("reports")?, row.try_get("late")?);
         let text: String = row.try_get("metrics")?;
         sums = serde_json::from_str(&text).map_err(|e| sqlx::Error::Decode(e.into()))?;
     }
     telemetry::add(&mut sums, metrics);
     let bad = bad | telemetry::crash(&sums);
+    // Of a day that is counted already only a device is counted that had said nothing.
+    if closed && count == 0 && reports > 0 {
+        late = LATE;
+    }
     let text = serde_json::to_string(&sums).map_err(|e| sqlx::Error::Encode(e.into()))?;
     sqlx::query(
-        "INSERT INTO device_days (tenant, rollout, day, device, bad, reports, metrics)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, rollout, day, device)
-         DO UPDATE SET bad = excluded.bad, reports = excluded.reports, metrics = excluded.metrics",
+        "INSERT INTO device_days (tenant, rollout, day, device, bad, reports, metrics, late)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tenant, rollout, day, device)
+         DO UPDATE SET bad = excluded.bad, reports = excluded.reports, metrics = excluded.metrics, late = excluded.late",
     )
     .bind(tenant)
     .bind(rollout)
@@ -126,9 +130,60 @@ pub(crate) async fn add_day(
     .bind(bits | i64::from(bad))
     .bind(count + reports)
     .bind(text)
+    .bind(late)
     .execute(tx)
     .await
     .map(drop)
+}
+
+/// A day that was counted without this device's reports, which came later and are to be counted.
+const LATE: i64 = 1;
+/// And now they are.
+const COUNTED: i64 = 2;
+
+/// Counts the reports that came after their day was closed: devices by arm and what was bad, as [`close_day`] does.
+pub(crate) async fn close_late(tx: &mut Connection, tenant: &str, rollout: &str) -> Result<Vec<Alike>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT e.arm AS arm, e.was_bad AS was_bad, d.bad AS bad, COUNT(*) AS devices
+         FROM device_days d JOIN exposures e ON e.tenant = d.tenant AND e.rollout = d.rollout AND e.device = d.device
+         WHERE d.tenant = $1 AND d.rollout = $2 AND d.late = $3 AND e.arm >= 0 GROUP BY 1, 2, 3",
+    )
+    .bind(tenant)
+    .bind(rollout)
+    .bind(LATE)
+    .fetch_all(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE exposures SET was_bad = was_bad | (SELECT MAX(d.bad) FROM device_days d WHERE
+         d.tenant = exposures.tenant AND d.rollout = exposures.rollout AND d.late = $3 AND d.device = exposures.device)
+         WHERE tenant = $1 AND rollout = $2 AND EXISTS (SELECT 1 FROM device_days d WHERE
+         d.tenant = exposures.tenant AND d.rollout = exposures.rollout AND d.late = $3 AND d.device = exposures.device)",
+    )
+    .bind(tenant)
+    .bind(rollout)
+    .bind(LATE)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("UPDATE device_days SET late = $4 WHERE tenant = $1 AND rollout = $2 AND late = $3")
+        .bind(tenant)
+        .bind(rollout)
+        .bind(LATE)
+        .bind(COUNTED)
+        .execute(&mut *tx)
+        .await?;
+    let alike = |r: &sqlx::any::AnyRow| {
+        let devices = r.try_get("devices")?;
+        Ok(Alike {
+            arm: r.try_get("arm")?,
+            // Its silence was counted when the day was closed.
+            was_bad: r.try_get::<i64, _>("was_bad")? | 1 << dunlin_rollout::Guardrail::Silence as u8,
+            bad: r.try_get("bad")?,
+            reported: true,
+            late: true,
+            devices,
+        })
+    };
+    rows.iter().map(alike).collect()
 }
 
 /// Devices of an arm that were alike on a day.
@@ -139,6 +194,8 @@ pub(crate) struct Alike {
     pub(crate) was_bad: i64,
     /// By which they were bad on this day.
     pub(crate) bad: i64,
+    /// Whether their reports came after the day was closed.
+    pub(crate) late: bool,
     /// Whether a report of theirs came.
     pub(crate) reported: bool,
     pub(crate) devices: i64,
@@ -201,6 +258,7 @@ pub(crate) async fn close_day(
                 arm: r.try_get("arm")?,
                 was_bad: r.try_get("was_bad")?,
                 bad: r.try_get("bad")?,
+                late: false,
                 reported: reported != 0,
                 devices: r.try_get("devices")?,
             })

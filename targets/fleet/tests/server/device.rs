@@ -44,6 +44,7 @@ pub(crate) struct Device {
     /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
     pub(crate) shadow: Option<([u8; 32], u32)>,
     pub(crate) disagrees: u32,
+    had_shadow: bool,
     pub(crate) clock: ManualClock,
     nonce: u64,
 }
@@ -87,6 +88,7 @@ impl Device {
             behaviour: Behaviour::Good,
             shadow: None,
             disagrees: 2,
+            had_shadow: false,
             clock: clock.clone(),
             nonce: 0,
         }
@@ -94,6 +96,11 @@ impl Device {
 
     /// Measures an hour, to be sent with the next poll.
     pub(crate) fn measure(&mut self) {
+        self.measure_for(3600);
+    }
+
+    /// Measures so many seconds.
+    pub(crate) fn measure_for(&mut self, seconds: u32) {
         let model = self.running.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
         let mut recorder = Recorder::<10, 0>::new(self.boot, model);
         recorder.set_arm(Arm::Rest);
@@ -107,7 +114,7 @@ impl Device {
             recorder.count(Counter::InferenceErrors, 40);
         }
         let mut bytes = [0; 512];
-        let len = recorder.take(3600).encode(Profile::Full, &mut bytes).expect("room");
+        let len = recorder.take(seconds).encode(Profile::Full, &mut bytes).expect("room");
         self.unsent.push(wire::Report { boot: self.boot, seq: self.seq, bytes: bytes[..len].to_vec() });
         self.seq += 1;
     }
@@ -182,11 +189,14 @@ impl Device {
         match rollout.audience.manner {
             Manner::Shadow { every } => {
                 assert_ne!(Some(rollout.digest), self.running);
-                self.shadow = Some((rollout.digest, every));
+                (self.shadow, self.had_shadow) = (Some((rollout.digest, every)), true);
                 return;
             }
-            // What serves already: only the shadow ends.
-            Manner::Instead if Some(rollout.digest) == self.running && self.shadow.take().is_some() => return,
+            // What serves already: the shadow ends. It is said until a report shows that it did.
+            Manner::Instead if Some(rollout.digest) == self.running && self.had_shadow => {
+                self.shadow = None;
+                return;
+            }
             _ => self.shadow = None,
         }
         assert_ne!(Some(rollout.digest), self.running);

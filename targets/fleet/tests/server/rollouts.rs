@@ -415,3 +415,46 @@ fn of_two_variants_the_chosen_one_reaches_everybody() {
         site.server.stop().await;
     });
 }
+
+/// A device is away for days and brings its reports later: they count for the days on which it measured.
+#[test]
+fn late_reports_count_for_their_days() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let stages = json!([{ "canary_percent": 50, "control_percent": 50, "device_days": 1000 }]);
+        let (one, two) = begun(&site, &tenant, stages).await;
+        let mut flock = Flock::enrol(&site, &tenant, 24, &one).await;
+        flock.day(&site, false).await;
+        let at = flock.devices.iter().position(|d| d.running == Some(two.digest)).expect("one has the candidate");
+        let mut away = flock.devices.remove(at);
+        let crashes = async || {
+            let now = status(&site, &tenant, "r").await;
+            let of = |name: &str| {
+                let list = now["arms"]["guardrails"].as_array().expect("a list");
+                let found = list.iter().find(|g| g["guardrail"] == name).expect("a guardrail");
+                (found["bad"]["canary"].as_u64().expect("bad"), found["of"]["canary"].as_u64().expect("of"))
+            };
+            (of("inference_error"), of("silence"))
+        };
+        let before = crashes().await;
+        let canary = flock.running(&two) as u64;
+        for _ in 0..2 {
+            flock.day(&site, false).await;
+            // It measures a whole day, and cannot send it.
+            away.behaviour = Behaviour::Fails;
+            away.measure_for(86_400);
+        }
+        let without = crashes().await;
+        assert_eq!(without.0, (before.0.0, before.0.1 + 2 * canary), "the others' days");
+        assert_eq!(without.1.0, before.1.0 + 1, "it is silent, once");
+        away.poll(&site.client).await;
+        flock.day(&site, false).await;
+        let with = crashes().await;
+        // Of the two days that it brings the first is bad; it counts until then.
+        assert_eq!(with.0.0, without.0.0 + 1, "{with:?} after {without:?}");
+        assert!(with.0.1 > without.0.1 + canary, "{with:?} after {without:?}");
+        assert_eq!(with.1.0, without.1.0, "its silence is not said again");
+        site.server.stop().await;
+    });
+}
