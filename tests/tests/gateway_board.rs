@@ -208,12 +208,14 @@ fn a_board_takes_what_the_server_rolls_out_and_takes_a_bad_one_back() {
     let log = board.stop();
     workers.stop();
     let strings = Strings::read(&std::fs::read(image.path()).expect("the firmware")).expect("strings");
-    let lines: Vec<String> = strings.lines(&log).map_while(Result::ok).collect();
+    let lines: Vec<String> = strings.lines(&log).flatten().collect();
     println!("{}", lines.join("\n"));
     let short = |pack: &Pack| hex(&pack.digest)[..8].to_owned();
     for told in [format!("info  confirmed {}", short(&goods.new)), format!("warn  reverted {}", short(&goods.bad))] {
         assert!(lines.iter().any(|line| line.starts_with(&told)), "no line '{told}'");
     }
-    println!("{}", site.status());
+    let status = site.status();
+    assert!(status.delivered > 0, "the board's reports reached the server: {status}");
+    println!("{status}");
     drop(fleet.runtime);
 }

@@ -306,7 +306,7 @@ fn offered(offer: &http::Offer, root: u32) -> Result<Offered, &'static str> {
         let keys: RootKeys = document.decode().map_err(|_| "a root does not decode")?;
         roots.insert(keys.version, bytes.clone());
     }
-    let parts = [&offer.rollout, &offer.release].map(|d| Sha256::digest(d));
+    let parts = [&offer.rollout, &offer.release].map(Sha256::digest);
     let id = Sha256::new().chain_update(parts.concat()).chain_update(offer.id).finalize().into();
     Ok(Offered {
         offer: message::Offer {

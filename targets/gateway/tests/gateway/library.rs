@@ -290,7 +290,9 @@ fn a_download_that_was_cut_short_goes_on_and_a_spoiled_one_begins_anew() {
     };
     let (offer, mut child, bytes) = fetch(1, &package.bytes[..200_000]);
     assert_eq!(bytes, (package.bytes.len() - 200_000) as f64, "the rest is fetched");
-    child.fetch(&offer.expect("an offer")).expect("a stream");
+    let offer = offer.expect("an offer");
+    child.accept(&offer).expect("documents");
+    child.fetch(&offer).expect("a stream");
     child.keep();
     // What is no beginning of it is found out at its end, and is not kept.
     let (offer, mut child, _) = fetch(2, &[0x55; 200_000]);

@@ -330,12 +330,15 @@ fn over_tls_with_an_own_authority_and_a_client_certificate() {
 fn it_runs_a_model_of_its_own_and_has_it_updated() {
     use dunlin_engine::{Model, ops};
     use dunlin_kernels::Scalar;
-    use dunlin_package::{Block, Package};
+    use dunlin_package::Package;
     let folder = tempfile::tempdir().expect("a folder");
     let fleet = Fleet::start(&folder.path().join("fleet"), 1);
     let bytes = include_bytes!("../../../../firmware-examples/recorder/data/kws.dunlin").to_vec();
-    let block = Block::from(&bytes[..]);
-    let package = Package::open(&block).expect("opens");
+    // The engine wants packages at a multiple of 16.
+    let mut room = vec![0; bytes.len() + 16];
+    let skip = room.as_ptr().align_offset(16);
+    room[skip..skip + bytes.len()].copy_from_slice(&bytes);
+    let package = Package::open(&room[skip..skip + bytes.len()]).expect("opens");
     let model = Model::load(&package, ops::all::<Scalar>()).expect("loads");
     let (name, target) = (package.manifest().name, package.manifest().target);
     let input = vec![0; model.plan().input(0).and_then(|id| model.plan().tensor(id)).expect("an input").bytes()];
