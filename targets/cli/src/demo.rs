@@ -23,7 +23,7 @@ pub struct Demo {
     #[arg(long)]
     models: bool,
     /// Devices
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(40..=2000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(80..=2000))]
     devices: u32,
     /// Draws the same each time: keys, images, moments. Who is in which cohort is drawn by the server's secret
     #[arg(long, default_value_t = 1)]

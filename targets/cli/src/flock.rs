@@ -253,7 +253,7 @@ impl Flock {
             rows.extend(tally.errors.iter().map(|(what, n)| vec![format!("error: {what}"), grouped(*n)]));
             print!("{}", table(&rows, &[1]));
             let (half, most) = (tally.quantile(0.5), tally.quantile(0.99));
-            println!("\na poll took {half:.1} ms (median), {most:.1} ms (99 of 100)");
+            println!("\na check-in took {half:.1} ms (median), {most:.1} ms (99 of 100)");
             for (digest, n) in runs {
                 println!("{} run {}", grouped(*n), digest.get(..12).unwrap_or(digest));
             }

@@ -33,6 +33,8 @@ struct Chapter {
     exposed: u64,
     /// Bytes of the difference.
     difference: Option<usize>,
+    /// What the candidate's devices counted against the reference in its package, at the end.
+    drift: Value,
 }
 
 /// What has happened so far.
@@ -86,21 +88,25 @@ impl Story {
         Ok(())
     }
 
-    /// The stages: a canary beside a control cohort twice its size, half of the fleet, all of it.
+    /// The stages: a canary beside a control cohort, half of the fleet, all but a hold-back. Then the rest follows.
+    ///
+    /// Who is in a cohort is drawn device by device, so that its size varies; and a device says only once that it fails. So
+    /// the canary has about twenty devices, and the control cohort, which costs nothing, has more.
     fn stages(&self) -> Value {
         let devices = f64::from(self.world.devices);
-        let first = if devices >= 150.0 { 10.0 } else { 20.0 };
+        let (first, control, held) = if devices >= 150.0 { (12.0, 40.0, 10.0) } else { (25.0, 45.0, 20.0) };
         let stage = |canary: f64, control: f64, days: f64| {
             let reached = devices * canary / 100.0;
             json!({ "canary_percent": canary, "control_percent": control, "soak_hours": 24, "limit_hours": 240,
                 "devices": (reached * 0.5).ceil() as u32, "device_days": (reached * days).ceil() as u32 })
         };
-        json!([stage(first, 2.0 * first, 1.2), stage(50.0, 2.0 * first, 1.2), stage(100.0, 0.0, 0.8)])
+        json!([stage(first, control, 1.0), stage(50.0, control, 1.2), stage(100.0 - held, held, 1.0)])
     }
 
     fn roll_out(&mut self, from: usize, to: usize) -> Outcome<()> {
         let difference = self.world.publish(to)?;
-        let digest = |n: usize| self.world.versions.get(n).map(|v| v.digest.clone());
+        let digests: Vec<String> = self.world.versions.iter().map(|v| v.digest.clone()).collect();
+        let digest = |n: usize| digests.get(n).cloned();
         let id = format!("digits-{}", to + 1);
         let body = json!({ "candidates": [digest(to)], "base": digest(from), "gate": {},
             "strategy": { "kind": "stages", "stages": self.stages() } });
@@ -110,8 +116,9 @@ impl Story {
         self.world.operator.call("PUT", &path, &body)?;
         self.world.operator.call("POST", &format!("{path}/start"), &Value::Null)?;
         let began = self.world.days();
-        let (phase, moves) = (String::from("Running"), Vec::new());
-        self.chapters.push(Chapter { id, from, to, plan, began, ended: began, phase, moves, exposed: 0, difference });
+        let (phase, moves, drift) = (String::from("Running"), Vec::new(), Value::Null);
+        let chapter = Chapter { id, from, to, plan, began, ended: began, phase, moves, exposed: 0, difference, drift };
+        self.chapters.push(chapter);
         let mut hours = 0;
         while self.world.days() < began + PATIENCE {
             self.world.pass(STEP);
@@ -125,6 +132,11 @@ impl Story {
             if matches!(status["phase"].as_str(), Some("Completed" | "RolledBack")) {
                 break;
             }
+        }
+        let path = format!("/v1/drift?cohort=all&hours=72&digest={}", digest(to).unwrap_or_default());
+        let drift = self.world.operator.get(&path)?;
+        if let Some(chapter) = self.chapters.last_mut() {
+            chapter.drift = drift[0].clone();
         }
         Ok(())
     }
@@ -222,11 +234,11 @@ impl Story {
                     .collect();
                 json!({ "rollout": c.id, "from": name(c.from), "to": name(c.to), "phase": c.phase, "began": c.began,
                     "ended": c.ended, "exposed": c.exposed, "moves": moves, "plan": c.plan["stages"],
-                    "difference_bytes": c.difference,
+                    "difference_bytes": c.difference, "drift": c.drift,
                     "whole_bytes": self.world.versions.get(c.to).map(|v| v.bytes.len()) })
             })
             .collect();
-        let report = self.drift()?;
+        let report = self.reported()?;
         Ok(json!({
             "devices": self.world.devices, "days": self.world.days(), "seconds": self.began.elapsed().as_secs_f64(),
             "versions": versions, "rollouts": rollouts, "flock": tally.json(), "dashboard": self.world.url,
@@ -235,7 +247,7 @@ impl Story {
     }
 
     /// What the server knows of the versions from reports alone.
-    fn drift(&self) -> Outcome<Value> {
+    fn reported(&self) -> Outcome<Value> {
         let hours = (self.world.days() * 24.0).ceil() as u64 + 24;
         let mut all = json!({});
         for version in &self.world.versions {

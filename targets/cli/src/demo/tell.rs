@@ -87,10 +87,11 @@ pub(super) fn end(summary: &Value) {
     for rollout in summary["rollouts"].as_array().into_iter().flatten() {
         let (to, phase) = (view::text(rollout, "to"), view::text(rollout, "phase"));
         println!(
-            "{to}: {phase} after {:.1} days; {} devices had it",
+            "{to}: {phase} after {:.1} days, when {} devices had run it",
             rollout["ended"].as_f64().unwrap_or(0.0) - rollout["began"].as_f64().unwrap_or(0.0),
             number(&rollout["exposed"])
         );
+        println!("    {}", drift(&rollout["drift"]));
     }
     let mut rows =
         vec![cells(["version", "run it now", "inferences", "right*", "cannot be used", "sure, as reported"])];
@@ -110,12 +111,10 @@ pub(super) fn end(summary: &Value) {
     println!("* only the simulation knows: on devices nobody has labels");
     let flock = &summary["flock"];
     let (updates, fetched) = (flock["updates"].as_u64().unwrap_or(0), flock["bytes_fetched"].as_u64().unwrap_or(0));
-    let whole: u64 = summary["rollouts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|r| Some(r["whole_bytes"].as_u64()? * r["exposed"].as_u64()?))
-        .sum();
+    let bytes = |n: usize| summary["versions"][n]["bytes"].as_u64().unwrap_or(0);
+    // The third went to those whom it reached; everything else was the second, the way back included.
+    let third = summary["rollouts"][1]["exposed"].as_u64().unwrap_or(0);
+    let whole = third * bytes(2) + updates.saturating_sub(third) * bytes(1);
     println!(
         "\nOn air: {} bytes in {updates} downloads, {} of them differences; whole packages would have been {}.",
         grouped(fetched),
@@ -123,13 +122,31 @@ pub(super) fn end(summary: &Value) {
         grouped(whole)
     );
     println!(
-        "{} polls, {} reports, {} inferences. The server's median answer took {:.1} ms.",
+        "{} check-ins, {} reports, {} inferences. The median check-in was answered after {:.1} ms.",
         number(&flock["polls"]),
         number(&flock["reports"]),
         number(&flock["inferences"]),
         flock["poll_ms"]["p50"].as_f64().unwrap_or(0.0)
     );
     println!("Dashboard: {} (`dunlin demo --serve` keeps it open)", view::text(summary, "dashboard"));
+}
+
+/// What devices counted against the package's own reference, in a line.
+fn drift(of: &Value) -> String {
+    let level = view::text(of, "level");
+    let grave = of["verdicts"].as_array().into_iter().flatten().filter(|v| v["level"] == level);
+    let grave: Vec<String> = grave
+        .filter_map(|v| {
+            let limit = if level == "act" { v["act"].as_f64()? } else { v["warn"].as_f64()? };
+            let (subject, statistic) = (view::text(v, "subject"), view::text(v, "statistic").replace('_', " "));
+            Some(format!("{subject} ({statistic} {:.2}, limit {limit:.2})", v["value"].as_f64()?))
+        })
+        .collect();
+    match level {
+        "act" | "warn" => format!("what its devices saw is not what its author's reference says: {}", grave.join(", ")),
+        "steady" => "what its devices saw is what its author's reference says".to_owned(),
+        _ => "too few of its devices to compare with its author's reference".to_owned(),
+    }
 }
 
 fn days(value: &Value) -> String {

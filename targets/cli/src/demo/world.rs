@@ -31,8 +31,8 @@ pub(super) const INTERVAL: u64 = 6;
 const RATE: f64 = 40.0 / 24.0;
 /// An answer that is less likely than this cannot be used.
 const USABLE: f32 = 0.5;
-/// Devices' threads; the server has as many.
-const THREADS: usize = 2;
+/// Devices that speak to the server at once. It writes what comes together in one transaction.
+const THREADS: usize = 16;
 
 /// A version that is published.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl World {
     /// with it.
     pub(super) fn start(devices: u32, seed: u64) -> Outcome<Self> {
         let folder = tempfile::tempdir().map_err(|e| Failure::new(Code::File, format!("a temporary folder: {e}")))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|e| fault("threads", e))?;
         let clock = ManualClock::new();
         let mut config = Config::in_folder(folder.path());
@@ -106,7 +106,7 @@ impl World {
             Ok(made["secret"].as_str().unwrap_or_default().to_owned())
         };
         let operator = Client::new(&url, &token("demo-operator", "admin")?)?;
-        let (enrol, looker) = (token("demo-factory", "enrol")?, token("demo-viewer", "operator")?);
+        let (enrol, looker) = (token("demo-factory", "enrol")?, token("demo-dashboard", "operator")?);
 
         let secret = |n: u32| SecretKey::from_seed(key_seed(seed, u32::MAX - n));
         let (root_key, targets) = (secret(0), secret(1));
@@ -133,7 +133,7 @@ impl World {
         // Devices have as much memory as the largest version needs.
         let factory = Factory { slot, arena: arena.into_iter().max().unwrap_or(0), ..Factory::new(first, keys)? };
         let pace = Arc::new(Pace::told(Arc::new(clock.clone())));
-        let connection = Connection { server: url.clone(), ..Connection::default() };
+        let connection = Connection { server: url.clone(), idle: THREADS, ..Connection::default() };
         let carrier = Carrier::with_clock(&connection, pace.clone());
         let carrier = carrier.map_err(|e| fault("the way to the server", e))?;
         let site = Site::open(SiteOptions {
@@ -179,7 +179,7 @@ impl World {
         Ok(world)
     }
 
-    /// Publishes a version with its release, and the difference from the one before.
+    /// Publishes a version with its release, and the differences from the one before and back to it.
     pub(super) fn publish(&mut self, n: usize) -> Outcome<Option<usize>> {
         let Some(version) = self.versions.get(n).cloned() else { return Ok(None) };
         let release = self.release(&version, n as u32 + 1)?;
@@ -187,10 +187,15 @@ impl World {
         let bar = ProgressBar::hidden();
         self.operator.upload(&path, &[("x-dunlin-release", &hex(&release))], &version.bytes, &bar)?;
         let Some(base) = n.checked_sub(1).and_then(|b| self.versions.get(b)) else { return Ok(None) };
-        let encoded = encode(Some(&base.bytes), &version.bytes, &EncodeOptions::default());
-        let Encoded { patch, .. } = encoded.map_err(|e| fault("a difference", e))?;
-        self.operator.upload(&format!("{path}/deltas/{}", base.digest), &[], &patch, &bar)?;
-        Ok(Some(patch.len()))
+        let difference = |from: &Version, to: &Version| -> Outcome<usize> {
+            let encoded = encode(Some(&from.bytes), &to.bytes, &EncodeOptions::default());
+            let Encoded { patch, .. } = encoded.map_err(|e| fault("a difference", e))?;
+            let path = format!("/v1/packages/{}/deltas/{}", to.digest, from.digest);
+            self.operator.upload(&path, &[], &patch, &bar)?;
+            Ok(patch.len())
+        };
+        difference(&version, base)?;
+        difference(base, &version).map(Some)
     }
 
     fn release(&self, version: &Version, number: u32) -> Outcome<Vec<u8>> {

@@ -113,7 +113,11 @@ impl Publish {
                 .map(|d| json!({ "base": d.base, "share": d.share, "bytes": d.len, "uploaded": d.len.is_some() }))
                 .collect();
             let fresh = known.is_none();
-            println!("{}", json!({ "package": published, "was_published": !fresh, "deltas": differences }));
+            let golden = opened.golden().is_some();
+            println!(
+                "{}",
+                json!({ "package": published, "was_published": !fresh, "golden": golden, "deltas": differences })
+            );
             return Ok(());
         }
         let text = |key: &str| published[key].as_str().unwrap_or_default().to_owned();
@@ -125,6 +129,11 @@ impl Publish {
             if known.is_some() { ", which was published before" } else { "" },
             grouped(bytes.len() as u64)
         );
+        if opened.golden().is_none() {
+            println!(
+                "  note: it has no golden vectors, and devices keep nothing that they cannot try: `dunlin compile --golden`"
+            );
+        }
         if !differences.is_empty() {
             let mut rows = vec![["difference from", "devices", "bytes", "of the whole"].map(str::to_owned).to_vec()];
             rows.extend(differences.iter().map(|d| {

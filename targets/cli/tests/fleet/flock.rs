@@ -97,3 +97,37 @@ fn stand_ins_that_fail_take_it_back_and_a_herd_is_answered() {
     let status = site.json(&["fleet", "rollout", "status", "r"]);
     assert_eq!(status["rollout"]["reverted"], count(&tally, "reverted"), "{status}");
 }
+
+#[test]
+fn devices_that_run_a_model_take_what_they_can_check() {
+    let site = Site::start();
+    site.login();
+    let (keys, one, two) = site.packages();
+    let digest = |published: &Value| published["package"]["digest"].as_str().expect("a digest").to_owned();
+    let base = digest(&site.json(&["fleet", "publish", &one, "--keys", &keys]));
+    let candidate = digest(&site.json(&["fleet", "publish", &two, "--keys", &keys, "--base", &one]));
+    let stages = site.path("stages.json");
+    std::fs::write(&stages, r#"[{ "canary_percent": 80, "control_percent": 20, "device_days": 1000 }]"#)
+        .expect("written");
+    let strategy = format!("stages:{stages}");
+    let start = ["fleet", "rollout", "start", "r", "--yes", "--candidate", &candidate, "--base", &base];
+    site.succeeds(&[&start[..], &["--strategy", &strategy]].concat());
+    let root = format!("{keys}/1.root");
+    let flock = |root: &str| {
+        let all =
+            ["flock", "--devices", "20", "--factory", &one, "--root", root, "--duration", "6h", "--speed", "3600"];
+        site.json(&[&all[..], &["--interval", "30m", "--inferences", "60", "--duplicates", "0.2"]].concat())
+    };
+    let tally = flock(&root);
+    let runs = |digest: &str| tally["running"][digest].as_u64().unwrap_or(0);
+    assert!(runs(&candidate) >= 8 && runs(&candidate) + runs(&base) == 20, "{tally}");
+    assert!(count(&tally, "confirmed") >= 8 && count(&tally, "inferences") > 1000, "{tally}");
+    assert!(count(&tally, "reports") > 20 && count(&tally, "duplicates") > 0, "{tally}");
+    // Devices that trust another root take nothing of it.
+    let other = site.path("other");
+    site.succeeds(&["keys", "init", &other, "--root", "1/1"]);
+    let all = ["flock", "--devices", "10", "--factory", &one, "--root", &format!("{other}/1.root"), "--seed", "2"];
+    let tally = site.json(&[&all[..], &["--duration", "3h", "--speed", "3600", "--interval", "30m"]].concat());
+    assert_eq!(tally["running"][&base], 10, "{tally}");
+    assert!(count(&tally, "offers_refused") > 0, "{tally}");
+}

@@ -64,6 +64,7 @@ fn from_nothing_to_a_rollout_and_back() {
     let again = site.json(&["fleet", "publish", &two, "--keys", &keys]);
     assert_eq!(again["was_published"], true, "{again}");
     assert_eq!(again["deltas"], second["deltas"]);
+    assert_eq!(again["golden"], true, "{again}");
     // Other numbers for what is published are refused by the server, with its hint.
     let (code, text) = site.fails(&["fleet", "publish", &two, "--keys", &keys, "--number", "9"]);
     assert_eq!(code, 8, "{text}");
@@ -124,6 +125,10 @@ fn from_nothing_to_a_rollout_and_back() {
     assert!(audit["verified_head"].is_string() && audit["count"].as_u64() > Some(20), "{audit}");
     assert!(site.succeeds(&["fleet", "audit"]).contains("rollout.abort"));
     assert_eq!(site.json(&["fleet", "alerts"]), Value::Array(vec![]));
+    // Nobody reported yet.
+    assert_eq!(site.json(&["fleet", "drift"]), Value::Array(vec![]));
+    assert_eq!(site.json(&["fleet", "drift", "--package", "digits@2", "--days", "7"]), Value::Array(vec![]));
+    assert!(site.succeeds(&["fleet", "drift", "--alarms"]).contains("no alarms stand"));
 }
 
 #[test]
