@@ -12,12 +12,12 @@ impl Random {
     pub fn new(seed: u64, member: u32) -> Self {
         let mut of = Self(seed ^ (u64::from(member) << 32 | 0x9E37));
         // Neighbours' first numbers are not alike.
-        of.next();
+        of.bits();
         of
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -27,12 +27,12 @@ impl Random {
 
     /// From 0, to 1 exclusive.
     pub fn part(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// From 0, to `below` exclusive; 0 when there is nothing below.
     pub fn below(&mut self, below: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(below)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(below)) >> 64) as u64
     }
 
     /// True with this probability.
@@ -61,8 +61,8 @@ mod tests {
     fn streams_are_the_same_each_time_and_even() {
         let mut a = Random::new(1, 7);
         let mut b = Random::new(1, 7);
-        assert_eq!([a.next(), a.next()], [b.next(), b.next()]);
-        assert_ne!(Random::new(1, 8).next(), Random::new(1, 7).next());
+        assert_eq!([a.bits(), a.bits()], [b.bits(), b.bits()]);
+        assert_ne!(Random::new(1, 8).bits(), Random::new(1, 7).bits());
         let mut random = Random::new(3, 0);
         let mean = (0..10_000).map(|_| random.part()).sum::<f64>() / 10_000.0;
         assert!((0.48..0.52).contains(&mean), "{mean}");
