@@ -46,7 +46,7 @@ enum Command {
     Fleet(fleet::Fleet),
     /// Let many simulated devices loose on a fleet server
     Flock(flock::Flock),
-    /// Compile and score the repository's own models
+    /// Score the repository's models, then roll a good one and a bad one out to a simulated fleet
     Demo(demo::Demo),
     /// Print a completion script for a shell
     Completions {

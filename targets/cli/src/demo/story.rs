@@ -76,7 +76,7 @@ impl Story {
         // By what they run, not by what the server ordered.
         self.gather(1, "v2")?;
         if let Some(chapter) = self.chapters.last()
-            && (chapter.exposed == 0 || chapter.exposed > devices / 2)
+            && (chapter.exposed == 0 || chapter.exposed > devices * 3 / 5)
         {
             return Err(wrong(format!("v3 came to {} of {devices} devices", chapter.exposed)));
         }
@@ -88,19 +88,19 @@ impl Story {
         Ok(())
     }
 
-    /// The stages: a canary beside a control cohort, half of the fleet, all but a hold-back. Then the rest follows.
+    /// The stages: a canary beside a control cohort, more than half of the fleet, all but a hold-back. Then the rest follows.
     ///
     /// Who is in a cohort is drawn device by device, so that its size varies; and a device says only once that it fails. So
-    /// the canary has about twenty devices, and the control cohort, which costs nothing, has more.
+    /// the canary has more than twenty devices, and the control cohort, which costs nothing, has more.
     fn stages(&self) -> Value {
         let devices = f64::from(self.world.devices);
-        let (first, control, held) = if devices >= 150.0 { (12.0, 40.0, 10.0) } else { (25.0, 45.0, 20.0) };
+        let (first, control, held) = if devices >= 150.0 { (12.0, 40.0, 10.0) } else { (35.0, 40.0, 20.0) };
         let stage = |canary: f64, control: f64, days: f64| {
             let reached = devices * canary / 100.0;
             json!({ "canary_percent": canary, "control_percent": control, "soak_hours": 24, "limit_hours": 240,
                 "devices": (reached * 0.5).ceil() as u32, "device_days": (reached * days).ceil() as u32 })
         };
-        json!([stage(first, control, 1.0), stage(50.0, control, 1.2), stage(100.0 - held, held, 1.0)])
+        json!([stage(first, control, 1.0), stage(60.0, control, 1.2), stage(100.0 - held, held, 1.0)])
     }
 
     fn roll_out(&mut self, from: usize, to: usize) -> Outcome<()> {

@@ -135,7 +135,10 @@ pub(super) fn end(summary: &Value) {
 fn drift(of: &Value) -> String {
     let level = view::text(of, "level");
     let grave = of["verdicts"].as_array().into_iter().flatten().filter(|v| v["level"] == level);
+    // A subject is judged by several statistics; one says enough here.
+    let mut subjects = std::collections::BTreeSet::new();
     let grave: Vec<String> = grave
+        .filter(|v| subjects.insert(view::text(v, "subject")))
         .filter_map(|v| {
             let limit = if level == "act" { v["act"].as_f64()? } else { v["warn"].as_f64()? };
             let (subject, statistic) = (view::text(v, "subject"), view::text(v, "statistic").replace('_', " "));

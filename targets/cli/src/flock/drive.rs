@@ -81,11 +81,6 @@ impl<M: Member> Flock<M> {
     pub fn members(&self) -> impl Iterator<Item = &M> {
         self.slices.iter().flat_map(|s| &s.members)
     }
-
-    /// The members, to be changed.
-    pub fn members_mut(&mut self) -> impl Iterator<Item = &mut M> {
-        self.slices.iter_mut().flat_map(|s| &mut s.members)
-    }
 }
 
 impl<M: Member> Slice<M> {
