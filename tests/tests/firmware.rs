@@ -54,8 +54,8 @@ fn its_data_is_not_stale() {
     assert!(std::fs::read(data("new.patch")).expect("the difference") == patch, "run this once with DUNLIN_WRITE=1");
 }
 
-/// The kernels that a board has of its own run, and give the bits of the scalar ones and of ONNX Runtime on the keyword
-/// model, in fewer instructions.
+/// The kernels that a board has of its own run, and give the bits of the scalar ones on shapes of every remainder and those of
+/// ONNX Runtime on the keyword model, in fewer instructions.
 #[test]
 fn boards_run_their_own_kernels() {
     if let Some(what) = missing() {
@@ -68,6 +68,7 @@ fn boards_run_their_own_kernels() {
         println!("{target}: {told}");
         assert_eq!((&told["right"], &told["backend"]), (&true.into(), &backend.into()));
         let count = |key: &str| told[key].as_u64().expect("a number");
+        assert_eq!(count("shapes"), 3 * 9 * 27 + 9 * 4 * 2);
         assert!(backend == "scalar" || count("instructions") < count("scalar") * 2 / 3, "{told}");
     }
 }

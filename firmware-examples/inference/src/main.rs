@@ -5,6 +5,8 @@
 #![no_std]
 #![no_main]
 
+mod sweep;
+
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::entry;
@@ -56,12 +58,14 @@ fn measure<B: Backend>(package: &Package<'_>, memory: &mut [u8], backend: B) -> 
 }
 
 fn run(memory: &mut [u8]) -> Option<()> {
+    let compared = sweep::run()?;
     let package = Package::open(&PACKAGE.0).ok()?;
     let (_, scalar) = measure(&package, memory, Scalar)?;
     let (arena, instructions) = measure(&package, memory, native())?;
     hprintln!(
-        "{{\"right\":true,\"backend\":\"{}\",\"arena\":{},\"scalar\":{},\"instructions\":{}}}",
+        "{{\"right\":true,\"backend\":\"{}\",\"shapes\":{},\"arena\":{},\"scalar\":{},\"instructions\":{}}}",
         native().name(),
+        compared,
         arena,
         scalar,
         instructions

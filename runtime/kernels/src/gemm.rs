@@ -1,5 +1,7 @@
 //! The operands of the matrix products, and the checks on their sizes.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::requant::Bounds;
 use crate::requant::{Requant, scale_fits};
 
 /// The weights of an integer kernel, in the layout models store and, if the
@@ -44,6 +46,36 @@ impl GemmOut<'_> {
         };
         scale && (m < 2 || ldc >= n) && rows_fit(len, m, ldc, n)
     }
+}
+
+/// What becomes of a tile of accumulators; `B` is [`Bounds`] as a backend has them.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) enum Finish<'a, B> {
+    I8(&'a mut [i8], B, &'a [f32]),
+    I32(&'a mut [i32]),
+    F32(&'a mut [f32], &'a [f32]),
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl<'a, B> Finish<'a, B> {
+    #[inline]
+    pub(crate) fn new(out: GemmOut<'a>, bounds: impl FnOnce(Bounds) -> B) -> Self {
+        match out {
+            GemmOut::I8(y, requant) => {
+                Self::I8(y, bounds(Bounds::new(requant.zero_point, requant.lo, requant.hi)), requant.scale)
+            }
+            GemmOut::I32(y) => Self::I32(y),
+            GemmOut::F32(y, scale) => Self::F32(y, scale),
+        }
+    }
+}
+
+/// Rows of `m` to prepare at a time: what the scratch holds, where a row takes `len` of it, in whole tiles.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) fn block_rows(scratch: usize, m: usize, len: usize, tile: usize) -> usize {
+    let rows = scratch.checked_div(len).unwrap_or(m).min(m);
+    let whole = if rows < m { rows - rows % tile } else { rows };
+    if whole == 0 { rows.max(1) } else { whole }
 }
 
 /// Whether `rows` rows of `width`, one every `stride`, lie within `len`.

@@ -49,9 +49,9 @@
 //! }
 //! ```
 //!
-//! What is said on the line is in [`message`], how it is framed in [`frame`], every byte of both in `WIRE.md` of `dunlin-device`; a gateway
-//! or a test uses the same two modules on the host. Nothing here allocates, panics or has `unsafe`, and every buffer has
-//! a length that is part of its type.
+//! What is said on the line is in [`message`], how it is framed in [`frame`], every byte of both in `WIRE.md` of
+//! `dunlin-device`; a gateway or a test uses the same two modules on the host. Nothing here allocates, panics or has
+//! `unsafe`, and every buffer has a length that is part of its type.
 //!
 //! Features: `defmt` for logs and for `defmt::Format`.
 #![no_std]

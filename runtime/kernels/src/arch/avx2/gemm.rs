@@ -15,8 +15,7 @@ use super::NR;
 use super::epilogue::*;
 use super::lanes::*;
 use crate::GemmOut;
-use crate::gemm::operands_fit;
-use crate::requant::Bounds;
+use crate::gemm::{Finish, block_rows, operands_fit};
 
 /// Rows of the register tile: 6 x 2 accumulators of 16 registers.
 const MR: usize = 6;
@@ -69,13 +68,6 @@ pub(super) fn scratch_len(m: usize, k: usize) -> usize {
     m.min(tiles * MR).saturating_mul(row)
 }
 
-/// What becomes of a tile.
-enum Finish<'a> {
-    I8(&'a mut [i8], VectorBounds, &'a [f32]),
-    I32(&'a mut [i32]),
-    F32(&'a mut [f32], &'a [f32]),
-}
-
 /// [`Backend::gemm`](crate::Backend::gemm) with packed weights.
 ///
 /// The caller has checked that `packed` holds `packed_len` bytes and `scratch`
@@ -97,18 +89,11 @@ pub(super) fn gemm(
     if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
         return;
     }
-    let mut finish = match out {
-        GemmOut::I8(y, requant) => {
-            let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
-            Finish::I8(y, VectorBounds::new(bounds), requant.scale)
-        }
-        GemmOut::I32(y) => Finish::I32(y),
-        GemmOut::F32(y, scale) => Finish::F32(y, scale),
-    };
+    let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
     let pairs = k.div_ceil(2);
     let steps = steps(packed);
     let (scratch, _) = scratch.as_chunks_mut::<{ size_of::<ActivationPair>() }>();
-    let block = block_rows(scratch.len(), m, pairs);
+    let block = block_rows(scratch.len(), m, pairs, MR);
 
     for start in (0..m).step_by(block) {
         let rows = block.min(m - start);
@@ -140,13 +125,6 @@ pub(super) fn gemm(
             }
         }
     }
-}
-
-/// Rows to widen at a time: what the scratch holds, in whole tiles.
-fn block_rows(scratch: usize, m: usize, pairs: usize) -> usize {
-    let rows = scratch.checked_div(pairs).unwrap_or(m).min(m);
-    let whole = if rows < m { rows - rows % MR } else { rows };
-    if whole == 0 { rows.max(1) } else { whole }
 }
 
 /// Widens a row of i8 to pairs of i16; a missing last one is zero.
@@ -187,7 +165,7 @@ impl Block<'_> {
     /// `start` of the output.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn tile<const R: usize>(&self, start: usize, i: usize, finish: &mut Finish<'_>) {
+    fn tile<const R: usize>(&self, start: usize, i: usize, finish: &mut Finish<'_, VectorBounds>) {
         let Some(rows) = self.rows.get(i * self.pairs..(i + R) * self.pairs) else {
             return;
         };

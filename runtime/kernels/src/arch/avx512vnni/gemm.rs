@@ -14,7 +14,7 @@
 use core::arch::x86_64::*;
 
 use crate::GemmOut;
-use crate::gemm::operands_fit;
+use crate::gemm::{Finish, block_rows, operands_fit};
 use crate::requant::Bounds;
 
 /// Output channels of a panel: the i32 of a vector.
@@ -107,13 +107,6 @@ impl VectorBounds {
     }
 }
 
-/// What becomes of a tile.
-enum Finish<'a> {
-    I8(&'a mut [i8], VectorBounds, &'a [f32]),
-    I32(&'a mut [i32]),
-    F32(&'a mut [f32], &'a [f32]),
-}
-
 /// A lane for each of the first `width` channels.
 fn mask(width: usize) -> __mmask16 {
     if width >= NR { !0 } else { (1 << width) - 1 }
@@ -170,18 +163,11 @@ pub(super) fn gemm(
     if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
         return;
     }
-    let mut finish = match out {
-        GemmOut::I8(y, requant) => {
-            let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
-            Finish::I8(y, VectorBounds::new(bounds), requant.scale)
-        }
-        GemmOut::I32(y) => Finish::I32(y),
-        GemmOut::F32(y, scale) => Finish::F32(y, scale),
-    };
+    let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
     let quads = k.div_ceil(4);
     let panels: &[Step] = packed.as_chunks().0;
     let (scratch, _) = scratch.as_chunks_mut::<{ size_of::<Quad>() }>();
-    let block = block_rows(scratch.len(), m, quads);
+    let block = block_rows(scratch.len(), m, quads, MR);
 
     for start in (0..m).step_by(block) {
         let rows = block.min(m - start);
@@ -207,13 +193,6 @@ pub(super) fn gemm(
             }
         }
     }
-}
-
-/// Rows to make unsigned at a time: what the scratch holds, in whole tiles.
-fn block_rows(scratch: usize, m: usize, quads: usize) -> usize {
-    let rows = scratch.checked_div(quads).unwrap_or(m).min(m);
-    let whole = if rows < m { rows - rows % MR } else { rows };
-    if whole == 0 { rows.max(1) } else { whole }
 }
 
 /// Adds 128 to a row of i8, which makes it unsigned; what is missing in the last four is anything.
@@ -266,7 +245,13 @@ impl Block<'_> {
     /// Computes and stores `rows` rows of the block, which starts at row `start` of the output.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    fn run<const P: usize>(&self, panels: [Panel<'_>; P], start: usize, rows: usize, finish: &mut Finish<'_>) {
+    fn run<const P: usize>(
+        &self,
+        panels: [Panel<'_>; P],
+        start: usize,
+        rows: usize,
+        finish: &mut Finish<'_, VectorBounds>,
+    ) {
         let mut i = 0;
         while i < rows {
             i += match rows - i {
@@ -287,7 +272,7 @@ impl Block<'_> {
         panels: [Panel<'_>; P],
         start: usize,
         i: usize,
-        finish: &mut Finish<'_>,
+        finish: &mut Finish<'_, VectorBounds>,
     ) -> usize {
         let Some(rows) = self.rows.get(i * self.quads..(i + R) * self.quads) else {
             return R;

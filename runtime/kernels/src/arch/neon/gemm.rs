@@ -12,8 +12,7 @@ use core::arch::asm;
 use super::NR;
 use super::epilogue::*;
 use crate::GemmOut;
-use crate::gemm::operands_fit;
-use crate::requant::Bounds;
+use crate::gemm::{Finish, block_rows, operands_fit};
 
 /// Rows of the register tile.
 const MR: usize = 4;
@@ -198,13 +197,6 @@ pub(super) fn scratch_len<K: Kernel>(m: usize, k: usize) -> usize {
     m.min(tiles * MR).saturating_mul(row)
 }
 
-/// What becomes of a tile.
-enum Finish<'a> {
-    I8(&'a mut [i8], VectorBounds, &'a [f32]),
-    I32(&'a mut [i32]),
-    F32(&'a mut [f32], &'a [f32]),
-}
-
 /// [`Backend::gemm`](crate::Backend::gemm) with packed weights.
 ///
 /// The caller has checked that `packed` holds `packed_len` bytes and `scratch` one row; whatever of it is missing is left
@@ -229,18 +221,11 @@ pub(super) unsafe fn gemm<K: Kernel>(
     if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
         return;
     }
-    let mut finish = match out {
-        GemmOut::I8(y, requant) => {
-            let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
-            Finish::I8(y, VectorBounds::new(bounds), requant.scale)
-        }
-        GemmOut::I32(y) => Finish::I32(y),
-        GemmOut::F32(y, scale) => Finish::F32(y, scale),
-    };
+    let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
     let units = k.div_ceil(K::K);
     let vectors: &[Vector] = packed.as_chunks().0;
     let (scratch, _) = scratch.as_chunks_mut::<{ size_of::<Vector>() }>();
-    let block = block_rows(scratch.len(), m, units);
+    let block = block_rows(scratch.len(), m, units, MR);
 
     for start in (0..m).step_by(block) {
         let rows = block.min(m - start);
@@ -279,13 +264,6 @@ pub(super) unsafe fn gemm<K: Kernel>(
     }
 }
 
-/// Rows to prepare at a time: what the scratch holds, in whole tiles.
-fn block_rows(scratch: usize, m: usize, units: usize) -> usize {
-    let rows = scratch.checked_div(units).unwrap_or(m).min(m);
-    let whole = if rows < m { rows - rows % MR } else { rows };
-    if whole == 0 { rows.max(1) } else { whole }
-}
-
 /// A panel of weights and a block of prepared rows.
 struct Block<'a> {
     /// The rows, `units` each.
@@ -307,7 +285,12 @@ impl Block<'_> {
     ///
     /// The CPU must have the kernel's instructions.
     #[inline]
-    unsafe fn tile<K: Kernel, const R: usize>(&self, start: usize, i: usize, finish: &mut Finish<'_>) -> usize {
+    unsafe fn tile<K: Kernel, const R: usize>(
+        &self,
+        start: usize,
+        i: usize,
+        finish: &mut Finish<'_, VectorBounds>,
+    ) -> usize {
         let Some(rows) = self.rows.get(i * self.units..(i + R) * self.units) else {
             return R;
         };
