@@ -270,6 +270,7 @@ impl World {
             engine: (0, 1),
             ops_version: 1,
             memory: u32::MAX,
+            beside: true,
             starts: 2,
             limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
             root: root(1),

@@ -93,6 +93,7 @@ fn run(memory: Memory<'_>, decoder: &mut Applier, made: &mut [u8; FACTORY]) -> R
         engine: (0, 1),
         ops_version: 1,
         memory: MEMORY as u32,
+        beside: true,
         starts: 2,
         limits: Limits { inferences: map::IMAGE_COUNT, errors: 3, late: 0, deadline_us: 0 },
         root: factory.root,

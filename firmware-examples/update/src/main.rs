@@ -40,6 +40,7 @@ static DEVICE: Device<'static> = Device {
     engine: (0, 1),
     ops_version: 1,
     memory: 64 * 1024,
+    beside: false,
     starts: 3,
     limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
     root: ROOT,

@@ -9,7 +9,9 @@ use dunlin_package::plan::{Place, PlanWriter, StepWriter, Tensor};
 use dunlin_package::{Builder, DType, EngineVersion, GoldenCase, ManifestDraft, Package, PortDraft};
 use dunlin_rollout::flag::{Document, FlagSpec, Setting};
 use dunlin_telemetry::{Counter, Report};
-use dunlin_update::trust::{Audience, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, envelope, sign};
+use dunlin_update::trust::{
+    Audience, Manner, Release, Role, RoleKeys, Rollout, RootKeys, Salt, SecretKey, envelope, sign,
+};
 use dunlin_update::{Device as Profile, Installed, Limits, Transfer};
 use sha2::{Digest, Sha256};
 
@@ -133,6 +135,7 @@ pub(crate) fn profile(factory: &Pack) -> Profile<'static> {
         engine: (0, 1),
         ops_version: 1,
         memory: 1024,
+        beside: true,
         starts: 2,
         limits: Limits { inferences: 6, errors: 1, late: 1, deadline_us: 1000 },
         root: root(1, false),
@@ -184,6 +187,11 @@ pub(crate) struct Publication {
 
 impl Publication {
     pub(crate) fn of(pack: &Pack, number: u32, sequence: u64) -> Self {
+        Self::run_by(pack, number, sequence, Manner::Instead)
+    }
+
+    /// To be run in this manner.
+    pub(crate) fn run_by(pack: &Pack, number: u32, sequence: u64, manner: Manner) -> Self {
         let release = Release {
             name: "sums",
             version: "n",
@@ -204,7 +212,7 @@ impl Publication {
             time: 1000,
             expires: u64::MAX,
             digest: pack.digest,
-            audience: Audience::ALL,
+            audience: Audience { manner, salt: Salt::new(b"sums"), ..Audience::ALL },
             lifted: b"",
         };
         let (rollout, release) = (signed(Role::Rollout, &rollout), signed(Role::Targets, &release));

@@ -1,13 +1,8 @@
 //! The flag document that a device obeys: checked, kept, and asked offline.
 //!
 //! A flag document is signed by the role of rollouts; its payload is the string [`NAME`] and the flags as bytes, both as
-//! postcard has them. Three flags are the device's own:
-//!
-//! | flag | type | is |
-//! | --- | --- | --- |
-//! | `dunlin.serve` | bool | off (or killed with an off variant that is): no model runs. Default on |
-//! | `dunlin.shadow` | int | n > 0: a staged package waits, and runs beside the confirmed one on each n-th input. Default 0 |
-//! | `dunlin.crossover` | bool | confirmed package and the one before it take turns by the hour. Default off |
+//! postcard has them. One flag is the device's own, `dunlin.serve`: where it is off, or killed with an off variant that is, no
+//! model runs. It is on by default.
 
 use dunlin_rollout::flag::{Context, Flag, FlagValue, Flags, Resolution};
 use dunlin_update::trust::{Document, Role, RootKeys, TrustError, Verifier};
@@ -18,30 +13,6 @@ use crate::message::{Refusal, Untrusted};
 pub const NAME: &str = "\0flags";
 /// Whether the model may run.
 pub const SERVE: Flag<bool> = Flag::new("dunlin.serve", true);
-/// On each how many-th input a staged package runs in the shadow; 0: it is tried at once.
-pub const SHADOW: Flag<i64> = Flag::new("dunlin.shadow", 0);
-/// Whether the confirmed package and the one before it take turns.
-pub const CROSSOVER: Flag<bool> = Flag::new("dunlin.crossover", false);
-
-/// What the device's own flags say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Switches {
-    pub(crate) serve: bool,
-    pub(crate) shadow: u32,
-    pub(crate) crossover: bool,
-}
-
-impl Switches {
-    const DEFAULT: Self = Self { serve: true, shadow: 0, crossover: false };
-
-    fn of(flags: &Flags<'_>, context: &Context<'_>) -> Self {
-        Self {
-            serve: SERVE.evaluate(Some(flags), context).value,
-            shadow: SHADOW.evaluate(Some(flags), context).value.try_into().unwrap_or(0),
-            crossover: CROSSOVER.evaluate(Some(flags), context).value,
-        }
-    }
-}
 
 /// The document and what of it is asked for each inference.
 #[derive(Debug)]
@@ -51,16 +22,17 @@ pub(crate) struct Kept<'a> {
     sequence: u64,
     /// Version of the root under which it was checked.
     root: u32,
-    switches: Switches,
+    serves: bool,
 }
 
 impl<'a> Kept<'a> {
     pub(crate) const fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, len: 0, sequence: 0, root: 0, switches: Switches::DEFAULT }
+        Self { bytes, len: 0, sequence: 0, root: 0, serves: true }
     }
 
-    pub(crate) const fn switches(&self) -> Switches {
-        self.switches
+    /// Whether the model may run.
+    pub(crate) const fn serves(&self) -> bool {
+        self.serves
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
@@ -87,10 +59,10 @@ impl<'a> Kept<'a> {
         if flags.sequence() == self.sequence {
             return Ok(false);
         }
-        let (sequence, switches) = (flags.sequence(), Switches::of(&flags, context));
+        let (sequence, serves) = (flags.sequence(), SERVE.evaluate(Some(&flags), context).value);
         let to = self.bytes.get_mut(..document.len()).ok_or(Refusal::TooLong)?;
         to.copy_from_slice(document);
-        (self.len, self.sequence, self.switches, self.root) = (document.len(), sequence, switches, root.version);
+        (self.len, self.sequence, self.serves, self.root) = (document.len(), sequence, serves, root.version);
         Ok(true)
     }
 

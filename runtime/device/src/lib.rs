@@ -32,7 +32,7 @@
 //! # let (mut flash, mut room) = (Flash::new(CHIPS[2], 2, 2048), [0; 2048]);
 //! # let slots = dunlin_device::Copied::new(&mut flash, &mut room);
 //! # let profile = Profile {
-//! #     identity: b"microphone-1", name: "keywords", target: "any", engine: (0, 1), ops_version: 1, memory: 1 << 15, starts: 2,
+//! #     identity: b"microphone-1", name: "keywords", target: "any", engine: (0, 1), ops_version: 1, memory: 1 << 15, beside: true, starts: 2,
 //! #     limits: Limits { inferences: 100, errors: 3, late: 5, deadline_us: 50_000 }, root, factory: None,
 //! # };
 //! # let now = || 0;

@@ -4,12 +4,12 @@
 //! buffers lose nothing while nobody speaks unasked.
 
 use dunlin_update::record::PREFIX;
-use dunlin_update::trust::TrustError;
+use dunlin_update::trust::{Manner, TrustError};
 use dunlin_update::{Outcome, Phase, Rejection, Transfer, UpdateError};
 use serde::{Deserialize, Serialize};
 
 /// The version of the messages, the first byte of every payload.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes of a [`Chunk`] message beside the bytes that it carries, at most, with the frame's CRC.
 pub const CHUNK_OVERHEAD: usize = 32;
 
@@ -75,6 +75,8 @@ pub struct CheckIn<'a> {
     pub last: Option<([u8; PREFIX], Outcome)>,
     /// The beginning of a digest that has to come whole, because a difference failed.
     pub whole: Option<[u8; PREFIX]>,
+    /// The beginning of the digest of a package that does not simply serve, and how it runs.
+    pub beside: Option<([u8; PREFIX], Manner)>,
     /// Version of the root in force.
     pub root: u32,
     /// Sequence of the newest rollout document it knows.

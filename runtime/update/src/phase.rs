@@ -42,7 +42,7 @@ pub enum Event {
     Confirm,
     /// Bytes, hash or format are not what was signed; or another offer takes its place.
     Reject,
-    /// Golden vectors, probation or starts failed.
+    /// Golden vectors, probation or starts failed; or the fleet goes back to the package before.
     Revert,
     /// The outcome was recorded.
     Settle,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::fields::{Count, Source, Target};
 use crate::phase::{Outcome, Rejection, Reversal};
 use crate::storage::{Area, MAX_UNIT, Storage, StorageFault};
-use crate::trust::{Role, RootKeys};
+use crate::trust::{Manner, Role, RootKeys, Salt, manner};
 use dunlin_package::Hash;
 
 /// Bytes of a record, a multiple of every program unit.
@@ -121,6 +121,10 @@ pub struct State {
     pub whole: Option<[u8; PREFIX]>,
     /// How the last update ended, and of which digest.
     pub last: Option<([u8; PREFIX], Outcome)>,
+    /// How the candidate runs; without one: the confirmed package, which may take turns with the one before it.
+    pub manner: Manner,
+    /// Whose buckets choose inputs and hours, where they are chosen.
+    pub salt: Salt,
 }
 
 impl State {
@@ -147,6 +151,8 @@ impl State {
             buried: 0,
             whole: None,
             last: None,
+            manner: Manner::Instead,
+            salt: Salt::from_bits(0),
         }
     }
 
@@ -159,6 +165,7 @@ impl State {
         self.root = *root;
         (self.rollout, self.time, self.buried) = (0, 0, 0);
         self.tombstones.fill(Tombstone::NONE);
+        self.serve_alone();
     }
 
     /// Forgets what keys of rollout said of sequence and time that another root does not have: a stolen key may have
@@ -167,6 +174,11 @@ impl State {
         if !root.same_role(&self.root, Role::Rollout) {
             (self.rollout, self.time) = (0, 0);
         }
+    }
+
+    /// Nothing runs beside what serves, nor takes turns with it.
+    pub(crate) fn serve_alone(&mut self) {
+        (self.manner, self.salt) = (Manner::Instead, Salt::from_bits(0));
     }
 
     /// Whether a digest failed here, or its release is too old to know.
@@ -301,6 +313,15 @@ impl State {
                 Outcome::Reverted(reason) => to.put(&[2, reason as u8]),
             }
         });
+        match self.manner {
+            Manner::Instead => to.byte(0),
+            Manner::Shadow { every } => {
+                to.byte(1);
+                to.number(every.into());
+            }
+            Manner::Hourly => to.byte(2),
+        }
+        to.number(self.salt.bits().into());
     }
 
     /// Reads every field, in place. After `None` they are a mixture.
@@ -329,6 +350,8 @@ impl State {
             };
             Some((prefix, outcome))
         })?;
+        self.manner = manner(from)?;
+        self.salt = Salt::from_bits(from.u32()?);
         Some(())
     }
 }
@@ -505,9 +528,10 @@ fn decode<S: Storage>(reader: &mut RecordReader<'_, S>, state: &mut State) -> Op
     if magic != MAGIC {
         return None;
     }
+    // A record of older firmware ends before fields that were added since. Zeros follow it, and these are their defaults.
     state.read(source)?;
     let len = usize::try_from(u32::from_le_bytes(len)).ok()?;
-    if reader.at > len.checked_add(HEAD_LEN)? {
+    if len > BODY_LEN - HEAD_LEN {
         return None;
     }
     while reader.at < BODY_LEN {

@@ -215,13 +215,17 @@ fn audience(from: &mut dyn Source) -> Option<Audience> {
     let salt = Salt::from_bits(from.u32()?);
     let share = Share::try_from(from.u64()?).ok()?;
     let (parts, part) = (from.byte()?, from.byte()?);
-    let manner = match from.byte()? {
-        0 => Manner::Instead,
-        1 => Manner::Shadow { every: from.u32()? },
-        2 => Manner::Hourly,
-        _ => return None,
-    };
-    Some(Audience { salt, share, parts, part, manner })
+    Some(Audience { salt, share, parts, part, manner: manner(from)? })
+}
+
+/// How a package is run, as documents and state records have it.
+pub(crate) fn manner(from: &mut dyn Source) -> Option<Manner> {
+    match from.byte()? {
+        0 => Some(Manner::Instead),
+        1 => Some(Manner::Shadow { every: from.u32()? }),
+        2 => Some(Manner::Hourly),
+        _ => None,
+    }
 }
 
 impl<'a> Payload<'a> for RootKeys {

@@ -14,7 +14,7 @@ use crate::phase::{Event, Outcome, Phase, Rejection, Reversal};
 use crate::record::{Candidate, Installed, PREFIX, Records, Stage, State, Transfer, prefix};
 use crate::slot;
 use crate::storage::{Area, Storage, StorageFault};
-use crate::trust::{RootKeys, TrustError, Verifier};
+use crate::trust::{Manner, RootKeys, Salt, TrustError, Verifier};
 
 pub use fetch::Progress;
 pub use offer::{Offer, TransferOffer};
@@ -38,6 +38,9 @@ pub struct Device<'a> {
     pub ops_version: u16,
     /// Bytes it has for tensors and operators.
     pub memory: u32,
+    /// Whether it can run a package beside the confirmed one, or by turns with it. Without, it only takes what is to run
+    /// in the place of another.
+    pub beside: bool,
     /// Starts that a package has in which to be confirmed.
     pub starts: u8,
     /// What a trial may and must do.
@@ -118,6 +121,8 @@ pub struct CheckIn {
     pub last: Option<([u8; PREFIX], Outcome)>,
     /// The digest that has to come whole, because a difference failed.
     pub whole: Option<[u8; PREFIX]>,
+    /// The package that does not simply serve: in the shadow of what runs, or by turns with the package before it.
+    pub beside: Option<([u8; PREFIX], Manner)>,
     /// Version of the root in force.
     pub root: u32,
     /// Sequence of the newest rollout document.
@@ -135,6 +140,7 @@ struct Profile<'a> {
     engine: (u16, u16),
     ops_version: u16,
     memory: u32,
+    beside: bool,
     starts: u8,
     limits: Limits,
 }
@@ -150,6 +156,8 @@ struct Before {
     buried: u32,
     whole: Option<[u8; PREFIX]>,
     last: Option<([u8; PREFIX], Outcome)>,
+    manner: Manner,
+    salt: Salt,
     phase: Phase,
 }
 
@@ -213,11 +221,11 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     /// An updater that has read nothing yet.
     #[inline(never)]
     fn put(place: &mut Option<Self>, storage: S, verifier: V, device: &Device<'a>, decoder: &'a mut Applier) {
-        let Device { identity, name, target, engine, ops_version, memory, starts, limits, .. } = *device;
+        let Device { identity, name, target, engine, ops_version, memory, beside, starts, limits, .. } = *device;
         *place = Some(Self {
             storage: RefCell::new(storage),
             verifier,
-            profile: Profile { identity, name, target, engine, ops_version, memory, starts, limits },
+            profile: Profile { identity, name, target, engine, ops_version, memory, beside, starts, limits },
             records: Records::NONE,
             state: State::blank(),
             phase: Phase::Idle,
@@ -283,6 +291,9 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         // A candidate may be a difference to the package that is gone.
         self.state.candidate = before.candidate.filter(|c| c.stage != Stage::Fetching || !c.transfer.delta);
         (self.state.confirmed, self.state.previous) = (before.previous, None);
+        if self.state.candidate.is_none() {
+            self.state.serve_alone();
+        }
         self.save(&before)?;
         Ok(true)
     }
@@ -325,6 +336,19 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         self.state.candidate.filter(|c| self.phase == Phase::Staged && c.stage == Stage::Staged).map(|c| c.package)
     }
 
+    /// The package that does not simply serve, and how it runs: the staged one in the shadow of the confirmed one, or the
+    /// confirmed one by turns with the package before it.
+    #[must_use]
+    pub fn beside(&self) -> Option<(Installed, Manner)> {
+        let State { manner, candidate, confirmed, previous, floor, .. } = &self.state;
+        let package = match (manner, candidate) {
+            (Manner::Shadow { .. }, Some(_)) => self.staged(),
+            (Manner::Hourly, None) => confirmed.filter(|_| previous.is_some_and(|p| p.counter >= *floor)),
+            _ => None,
+        };
+        package.map(|p| (p, *manner))
+    }
+
     /// What checks signatures.
     #[must_use]
     pub fn verifier(&self) -> &V {
@@ -345,6 +369,7 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
             fetching,
             last: self.state.last,
             whole: self.state.whole,
+            beside: self.beside().map(|(package, manner)| (prefix(&package.digest), manner)),
             root: self.state.root.version,
             rollout: self.state.rollout,
             floor: self.state.floor,
@@ -370,8 +395,8 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     /// What [`save`](Self::save) goes back to.
     #[inline(never)]
     fn before(&self) -> Before {
-        let State { confirmed, previous, candidate, floor, buried, whole, last, .. } = self.state;
-        Before { confirmed, previous, candidate, floor, buried, whole, last, phase: self.phase }
+        let State { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, .. } = self.state;
+        Before { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, phase: self.phase }
     }
 
     /// Stores the state. It counts only if that worked.
@@ -386,10 +411,11 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
 
     #[inline(never)]
     fn undo(&mut self, before: &Before) {
-        let Before { confirmed, previous, candidate, floor, buried, whole, last, phase } = *before;
+        let Before { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, phase } = *before;
         let state = &mut self.state;
         (state.confirmed, state.previous, state.candidate) = (confirmed, previous, candidate);
         (state.floor, state.buried, state.whole, state.last) = (floor, buried, whole, last);
+        (state.manner, state.salt) = (manner, salt);
         self.phase = phase;
     }
 
@@ -411,6 +437,9 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         };
         self.phase = phase;
         self.state.candidate = None;
+        if event != Event::Confirm || self.state.manner != Manner::Hourly {
+            self.state.serve_alone();
+        }
         self.download = None;
         self.save(before)?;
         self.probation = Probation::new(self.profile.limits);

@@ -150,6 +150,7 @@ fn update(delta: bool, fails: u64, done: bool, cause: StartCause) -> Option<()> 
         engine: (0, 1),
         ops_version: 1,
         memory: 1,
+        beside: false,
         starts: 2,
         limits: Limits { inferences: 2, errors: 0, late: 0, deadline_us: 0 },
         root: root(1),

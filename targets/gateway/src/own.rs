@@ -282,6 +282,7 @@ impl Own {
             engine: (0, 1),
             ops_version: 1,
             memory: self.memory,
+            beside: true,
             starts: 3,
             limits: self.limits,
             root,

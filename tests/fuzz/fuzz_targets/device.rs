@@ -92,6 +92,7 @@ fuzz_target!(|bytes: &[u8]| {
         engine: (0, 1),
         ops_version: 1,
         memory: 1 << 10,
+        beside: true,
         starts: 1,
         limits: Limits { inferences: 0, errors: 0, late: 0, deadline_us: 0 },
         root,

@@ -4,7 +4,7 @@ use dunlin_engine::ops::Operator;
 use dunlin_engine::{Arena, Model, Session, TensorMut, TensorRef};
 use dunlin_kernels::Backend;
 use dunlin_package::{DType, Package};
-use dunlin_rollout::Salt;
+use dunlin_rollout::Manner;
 use dunlin_telemetry::reference::Confidence;
 use dunlin_telemetry::{Arm, Fault, Observation, Reference, Sample, Values};
 use dunlin_update::trust::Verifier;
@@ -26,11 +26,9 @@ pub(super) struct Engine<'a, B: Backend> {
     backend: B,
     arena: &'a mut [u8],
     /// What gave its golden outputs since the start.
-    golden: Option<[u8; 32]>,
+    pub(super) golden: Option<[u8; 32]>,
     /// A package beside the confirmed one whose bytes were found whole, or were not.
     beside: Option<([u8; 32], bool)>,
-    /// Inputs since the last that the shadow saw.
-    turn: u32,
     same: Same,
 }
 
@@ -85,7 +83,7 @@ const HASH: u32 = 0x811C_9DC5;
 
 impl<'a, B: Backend> Engine<'a, B> {
     pub(super) fn new(ops: &'a [Operator<B>], backend: B, arena: &'a mut [u8]) -> Self {
-        Self { ops, backend, arena, golden: None, beside: None, turn: 0, same: Same::default() }
+        Self { ops, backend, arena, golden: None, beside: None, same: Same::default() }
     }
 
     /// Loads a package and runs it; `None` when it does not load.
@@ -260,15 +258,14 @@ where
     pub fn infer<T: Task<B>>(&mut self, mut clock: impl FnMut() -> u64, task: &mut T) -> Result<Inferred, RunError> {
         let now = self.time.tell(clock());
         self.monitor.poll(now);
-        let switches = self.flags.switches();
-        if !switches.serve {
+        if !self.flags.serves() {
             return Err(RunError::Off);
         }
         let running = self.updater.running().ok_or(RunError::NoPackage)?;
-        match self.updater.phase() {
-            Phase::Trial => self.run(now, running, Arm::Candidate, &mut clock, task),
-            Phase::Staged if switches.shadow > 0 => self.run(now, running, Arm::Shadow, &mut clock, task),
-            _ if switches.crossover => match self.previous(now)? {
+        match self.updater.beside() {
+            _ if self.updater.phase() == Phase::Trial => self.run(now, running, Arm::Candidate, &mut clock, task),
+            Some((_, Manner::Shadow { .. })) => self.run(now, running, Arm::Shadow, &mut clock, task),
+            Some((_, Manner::Hourly)) => match self.previous(now)? {
                 Some(previous) => match self.run(now, previous, Arm::Control, &mut clock, task) {
                     Err(RunError::Load) => {
                         self.engine.beside = Some((previous.digest, false));
@@ -286,11 +283,11 @@ where
     fn previous(&mut self, now: u64) -> Result<Option<Installed>, RunError> {
         let state = self.updater.state();
         let may = |p: &Installed| p.counter >= state.floor && !state.is_buried(&p.digest, p.number);
-        let (Some(confirmed), Some(previous)) = (state.confirmed, state.previous.filter(may)) else { return Ok(None) };
+        let Some(previous) = state.previous.filter(may) else { return Ok(None) };
         let seconds = self.calendar.at(now).or_else(|| self.hint.at(now)).unwrap_or(now / 1_000_000);
         let hour = u32::try_from(seconds / HOUR).unwrap_or(u32::MAX);
-        let bucket = Salt::new(&confirmed.digest).bucket(self.config.identity);
-        Ok(if bucket.hourly(hour, 2) == 1 && self.is_whole(&previous)? { Some(previous) } else { None })
+        let bucket = state.salt.bucket(self.config.identity);
+        Ok(if bucket.hourly(hour, 2) == 0 && self.is_whole(&previous)? { Some(previous) } else { None })
     }
 
     /// Whether a package beside the confirmed one is what was signed; read once.
@@ -359,12 +356,11 @@ where
     /// Has the staged package see the same inputs, if it is its turn, and says whether it agrees. After a start that a fault
     /// caused it does not run: it may have been the fault.
     fn beside<T: Task<B>>(&mut self, answer: Answer, task: &mut T) -> Result<Option<bool>, RunError> {
-        self.engine.turn = self.engine.turn.saturating_add(1);
-        if self.config.cause == StartCause::Fault || self.engine.turn < self.flags.switches().shadow {
+        let Some((staged, Manner::Shadow { every })) = self.updater.beside() else { return Ok(None) };
+        let bucket = self.updater.state().salt.bucket(self.config.identity);
+        if self.config.cause == StartCause::Fault || !bucket.takes(self.counters.inferences, every) {
             return Ok(None);
         }
-        self.engine.turn = 0;
-        let Some(staged) = self.updater.staged() else { return Ok(None) };
         let agrees = self.is_whole(&staged)?
             && self.engine.shadow(self.updater.storage(), &staged, task).is_some_and(|other| other == answer);
         Ok(Some(agrees))

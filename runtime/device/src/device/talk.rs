@@ -1,7 +1,9 @@
 //! The conversation: reports, check-ins, flags, offers. One question at a time, repeated until it is answered.
 
 use dunlin_kernels::Backend;
+use dunlin_rollout::Manner;
 use dunlin_rollout::cohort::murmur3;
+use dunlin_update::record::PREFIX;
 use dunlin_update::trust::Verifier;
 use dunlin_update::{self as update, Phase, Progress, Rejection, TransferOffer, UpdateError};
 
@@ -43,6 +45,9 @@ pub enum Event {
     },
     /// The package is whole and has the signed hash; the next poll starts its trial, unless it is to run in the shadow.
     Staged,
+    /// What lies on the device runs otherwise from now on, and nothing was fetched: a shadow is dropped, a package that took
+    /// turns serves alone, or the package before it serves again.
+    Arranged,
     /// The trial began: the next inference runs the new package.
     Started,
     /// The offer, or the flags, were not taken.
@@ -71,6 +76,13 @@ enum State {
     Wanting { offer: [u8; 8], part: Part, offset: u32 },
 }
 
+/// What is worth a check-in when it changes: what runs, the phase, and what does not simply serve.
+type Told = (Option<[u8; 32]>, Phase, Option<([u8; PREFIX], Manner)>);
+
+fn tells(known: &update::CheckIn) -> Told {
+    (known.running, known.phase, known.beside)
+}
+
 /// Where the conversation is.
 #[derive(Debug)]
 pub(super) struct Talk<'a> {
@@ -89,6 +101,8 @@ pub(super) struct Talk<'a> {
     /// Bytes of documents, and of the rollout document, which is the first.
     held: usize,
     rollout: usize,
+    /// The offer whose documents were followed last.
+    heeded: Option<[u8; 8]>,
     /// An offer and flags that are not worth another look.
     refused: Option<[u8; 8]>,
     refused_flags: Option<[u8; 8]>,
@@ -96,8 +110,8 @@ pub(super) struct Talk<'a> {
     spoiled: ([u8; 8], u8),
     /// A refusal to be sent.
     refusal: Option<([u8; 8], Refusal)>,
-    /// What was told last of running package and phase.
-    told: Option<(Option<[u8; 32]>, Phase)>,
+    /// What was told last.
+    told: Option<Told>,
     skipped: u32,
     /// xorshift32: times are spread so that a fleet does not come at once. Nobody need not guess them.
     random: u32,
@@ -117,6 +131,7 @@ impl<'a> Talk<'a> {
             documents,
             held: 0,
             rollout: 0,
+            heeded: None,
             refused: None,
             refused_flags: None,
             spoiled: ([0; 8], 0),
@@ -190,13 +205,17 @@ where
         self.monitor.poll(now);
         match self.talk.state {
             State::Resting { .. } if self.starts() => match self.updater.start() {
-                Ok(_) => Event::Started,
+                Ok(_) => {
+                    // The same package may have had a trial before, and each has to give its golden outputs.
+                    self.engine.golden = None;
+                    Event::Started
+                }
                 Err(error) => self.refuse(now, error.into()),
             },
             State::Resting { until } => {
                 let known = self.updater.check_in();
                 // In the beginning nothing was told, and the first check-in has its own time.
-                let news = self.talk.told.is_some_and(|told| told != (known.running, known.phase));
+                let news = self.talk.told.is_some_and(|told| told != tells(&known));
                 if now < until && !news {
                     return Event::Quiet;
                 }
@@ -272,7 +291,7 @@ where
             State::Asked => {
                 self.flags.follow(&self.updater.state().root, self.updater.verifier());
                 let known = self.updater.check_in();
-                self.talk.told = Some((known.running, known.phase));
+                self.talk.told = Some(tells(&known));
                 let counters = self.counters;
                 let check_in = CheckIn {
                     identity: self.config.identity,
@@ -282,6 +301,7 @@ where
                     fetching: known.fetching.map(|(digest, transfer, next)| Fetching { digest, transfer, next }),
                     last: known.last,
                     whole: known.whole,
+                    beside: known.beside,
                     root: known.root,
                     rollout: known.rollout,
                     floor: known.floor,
@@ -344,7 +364,7 @@ where
 
     /// Whether a staged package is to be tried now.
     fn starts(&self) -> bool {
-        self.flags.switches().shadow == 0 && self.updater.phase() == Phase::Staged
+        self.updater.startable().is_some()
     }
 
     /// Sends the next report; when there is none, checks in.
@@ -380,9 +400,11 @@ where
     fn consider(&mut self, now: u64) -> Event {
         let next = self.talk.next.max(now.saturating_add(self.config.least));
         let known = self.updater.check_in();
+        // An offer of what serves ends what else there is.
+        let serves_alone = known.phase == Phase::Idle && known.beside.is_none();
         let Some(offer) = self.talk.offer.filter(|o| {
-            let pointless = known.phase == Phase::Trial || known.running == Some(o.digest);
-            !pointless && self.talk.refused != Some(o.offer)
+            let pointless = known.phase == Phase::Trial || known.running == Some(o.digest) && serves_alone;
+            !pointless && self.talk.refused != Some(o.offer) && self.talk.heeded != Some(o.offer)
         }) else {
             self.talk.rest(next);
             return Event::Quiet;
@@ -394,10 +416,6 @@ where
                 Event::Received { next, .. } => Event::Resumed { next },
                 event => event,
             };
-        }
-        if self.updater.staged().is_some_and(|p| p.digest == offer.digest) {
-            self.talk.rest(next);
-            return Event::Quiet;
         }
         self.next_document();
         Event::Quiet
@@ -467,12 +485,20 @@ where
                 let documents = self.talk.documents().split_at_checked(self.talk.rollout);
                 let (rollout, release) = documents.unwrap_or_default();
                 let offer = update::Offer { roots: &[], rollout, release, transfer };
-                match self.updater.offer(&offer, time).and_then(|()| self.updater.resume()) {
+                match self.updater.offer(&offer, time) {
                     Err(error) => self.refuse(now, error.into()),
-                    progress => match self.advance(now, progress) {
-                        Event::Received { next, .. } => Event::Accepted { next },
-                        event => event,
-                    },
+                    Ok(()) if self.updater.phase() == Phase::Idle => {
+                        self.talk.heeded = Some(chunk.offer);
+                        self.talk.rest(self.talk.next);
+                        Event::Arranged
+                    }
+                    Ok(()) => {
+                        let progress = self.updater.resume();
+                        match self.advance(now, progress) {
+                            Event::Received { next, .. } => Event::Accepted { next },
+                            event => event,
+                        }
+                    }
                 }
             }
             Part::Stream | Part::Flags => Event::Quiet,
@@ -488,6 +514,7 @@ where
                 Event::Received { next, len }
             }
             Ok(Progress::Staged) => {
+                self.talk.heeded = Some(offer);
                 self.talk.rest(self.talk.next);
                 Event::Staged
             }
@@ -501,6 +528,7 @@ where
 
     /// Gives an offer up. What may be another time is tried again at a later check-in.
     fn refuse(&mut self, now: u64, reason: Refusal) -> Event {
+        self.talk.heeded = None;
         let spoiled = matches!(reason, Refusal::Unsuitable(Rejection::Hash | Rejection::Delta));
         let mut passing = matches!(reason, Refusal::Storage | Refusal::Confused);
         if let Some(Offer { offer, .. }) = self.talk.offer {

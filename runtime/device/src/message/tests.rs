@@ -15,6 +15,7 @@ fn a_check_in_byte_for_byte() {
         fetching: None,
         last: Some(([9; PREFIX], Outcome::Reverted(Reversal::Golden))),
         whole: None,
+        beside: Some(([7; PREFIX], Manner::Shadow { every: 300 })),
         root: 2,
         rollout: 300,
         floor: 1,
@@ -25,11 +26,13 @@ fn a_check_in_byte_for_byte() {
     });
     let mut buffer = [0; 128];
     let len = encode(&message, &mut buffer).expect("it fits");
-    let mut expected: Vec<u8> = [&[2, 0, 3][..], b"dev", &[6], b"digits", &[1]].concat();
+    let mut expected: Vec<u8> = [&[3, 0, 3][..], b"dev", &[6], b"digits", &[1]].concat();
     expected.extend([7; 32]);
     expected.extend([0, 0, 1]);
     expected.extend([9; PREFIX]);
-    expected.extend([2, 0, 0, 2, 0xAC, 2, 1, 0x90, 3, 5, 0, 0x80, 1]);
+    expected.extend([2, 0, 0, 1]);
+    expected.extend([7; PREFIX]);
+    expected.extend([1, 0xAC, 2, 2, 0xAC, 2, 1, 0x90, 3, 5, 0, 0x80, 1]);
     assert_eq!(&buffer[..len], &expected);
     assert_eq!(decode::<Up<'_>>(&buffer[..len]), Ok(message));
     assert_eq!(decode::<Up<'_>>(&buffer[..len + 1]), Err(MessageError::Malformed));
@@ -60,7 +63,7 @@ fn news_byte_for_byte() {
     let message = Down::News(News { wait: 1000, time: 1_800_000_000, flags, offer });
     let mut buffer = [0; 128];
     let len = encode(&message, &mut buffer).expect("it fits");
-    let mut expected: Vec<u8> = std::vec![2, 0, 0xE8, 7, 0x80, 0xA4, 0xA7, 0xDA, 6, 1];
+    let mut expected: Vec<u8> = std::vec![3, 0, 0xE8, 7, 0x80, 0xA4, 0xA7, 0xDA, 6, 1];
     expected.extend([1; 8]);
     expected.extend([0x81, 1, 1]);
     expected.extend([2; 8]);
@@ -77,13 +80,13 @@ fn reports_and_their_receipts_byte_for_byte() {
     let mut buffer = [0; 32];
     let up = Up::Report(Report { boot: 200, seq: 3, bytes: &[0x3F, 0x2A] });
     let len = encode(&up, &mut buffer).expect("it fits");
-    assert_eq!(&buffer[..len], &[2, 4, 0xC8, 1, 3, 2, 0x3F, 0x2A]);
+    assert_eq!(&buffer[..len], &[3, 4, 0xC8, 1, 3, 2, 0x3F, 0x2A]);
     let down = Down::Stored { boot: 200, seq: 3 };
     let len = encode(&down, &mut buffer).expect("it fits");
-    assert_eq!(&buffer[..len], &[2, 3, 0xC8, 1, 3]);
+    assert_eq!(&buffer[..len], &[3, 3, 0xC8, 1, 3]);
     let want = Up::Want(Want { offer: [1; 8], part: Part::Flags, offset: 0, len: 128 });
     let len = encode(&want, &mut buffer).expect("it fits");
-    assert_eq!(&buffer[..len], &[2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 0, 0x80, 1]);
+    assert_eq!(&buffer[..len], &[3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 0, 0x80, 1]);
 }
 
 #[test]

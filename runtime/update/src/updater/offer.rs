@@ -1,10 +1,10 @@
 //! Offers: documents are checked, then whether the package suits the device.
 
 use super::{UpdateError, Updater};
-use crate::phase::{Event, Phase, Rejection};
-use crate::record::{Candidate, Installed, PREFIX, Stage, Transfer, prefix};
+use crate::phase::{Event, Outcome, Phase, Rejection};
+use crate::record::{Candidate, Installed, PREFIX, Stage, State, Transfer, prefix};
 use crate::storage::Storage;
-use crate::trust::{self, Manner, Release, Role, Rollout, RootKeys, TrustError, Verifier};
+use crate::trust::{self, Audience, Manner, Release, Role, Rollout, RootKeys, Salt, TrustError, Verifier};
 
 /// How the bytes of an offered package would come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,32 @@ pub struct Offer<'o> {
     pub transfer: TransferOffer,
 }
 
+/// How a package is to run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Order {
+    manner: Manner,
+    salt: Salt,
+}
+
+impl Order {
+    fn of(audience: &Audience) -> Self {
+        let Audience { manner, salt, .. } = *audience;
+        // Where nothing is chosen, whose buckets would choose makes no difference.
+        let salt = if manner == Manner::Instead { Salt::from_bits(0) } else { salt };
+        Self { manner, salt }
+    }
+}
+
 impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     /// Judges an offer, and begins with it if it is good. `now` is the device's clock, seconds since 1970, if it has one;
     /// the latest time that a signed document stated counts besides.
     ///
     /// The same offer again goes on where it was. Another one takes the place of what is being fetched or staged, but
     /// not of what is on trial.
+    ///
+    /// What is on the device already is not fetched: a shadow that is to serve waits for its trial, a package that took turns
+    /// serves alone, an offer of what serves ends the rest, and the package before the confirmed one serves again at once.
+    /// [`phase`](Self::phase) tells afterwards what there is to do.
     ///
     /// # Errors
     /// Why it was not taken. New roots, and a newer rollout's sequence, time and lifted tombstones are kept even then.
@@ -75,12 +95,104 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if !rollout.audience.reaches(self.profile.identity) {
             return Err(UpdateError::Rejected(Rejection::Cohort));
         }
+        let order = Order::of(&rollout.audience);
         // What is confirmed here serves, and this one must not.
-        if rollout.audience.manner != Manner::Instead {
+        if order.manner != Manner::Instead && !self.profile.beside {
             return Err(UpdateError::Rejected(Rejection::Beside));
         }
+        if self.arrange(release, order)? {
+            return Ok(());
+        }
         self.suits(release).map_err(UpdateError::Rejected)?;
-        self.accept(release, offer.transfer)
+        self.accept(release, offer.transfer, order)
+    }
+
+    /// Runs what is on the device already as a document says; `false` when it is not, or nothing is to change.
+    #[inline(never)]
+    fn arrange(&mut self, release: &Release<'_>, order: Order) -> Result<bool, UpdateError> {
+        let is = |p: &Installed| p.digest == release.digest;
+        let State { candidate, confirmed, previous, floor, .. } = &self.state;
+        let in_shadow = matches!(order.manner, Manner::Shadow { .. });
+        if let Some(candidate) = candidate.as_ref().filter(|c| is(&c.package)) {
+            let stays = match candidate.stage {
+                Stage::Fetching => false,
+                Stage::Staged => true,
+                Stage::Trial { .. } => !in_shadow && self.order() != order,
+            };
+            if stays {
+                self.obey(order)?;
+            }
+            return Ok(stays);
+        }
+        if self.phase == Phase::Trial {
+            return Ok(false);
+        }
+        let waits = candidate.is_some();
+        if confirmed.as_ref().is_some_and(is) {
+            let changes = waits || self.order() != order;
+            if in_shadow || !changes || !self.intact {
+                return Ok(false);
+            }
+            if waits {
+                self.reject(Rejection::Replaced)?;
+            }
+            self.obey(order)?;
+            return Ok(true);
+        }
+        let may = release.counter >= *floor && !self.state.is_buried(&release.digest, release.number);
+        let Some(previous) = previous.filter(|p| is(p) && p.hash == release.hash && may) else { return Ok(false) };
+        if !self.is_whole(&previous)? {
+            return Ok(false);
+        }
+        let package = Installed { counter: release.counter, number: release.number, ..previous };
+        if waits {
+            self.reject(Rejection::Replaced)?;
+        }
+        // A release after the confirmed one has its trial, though an earlier one of the same package had.
+        let is_back = self.state.confirmed.is_some_and(|c| release.number < c.number);
+        if is_back && order.manner == Manner::Instead {
+            self.go_back(package)?;
+        } else {
+            self.stage_again(package, order)?;
+        }
+        Ok(true)
+    }
+
+    /// How the candidate, or without one the confirmed package, is run now.
+    fn order(&self) -> Order {
+        Order { manner: self.state.manner, salt: self.state.salt }
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), UpdateError> {
+        if self.order() == order {
+            return Ok(());
+        }
+        let before = self.before();
+        (self.state.manner, self.state.salt) = (order.manner, order.salt);
+        self.save(&before)
+    }
+
+    /// Has the package before the confirmed one serve again. It had its trial here.
+    fn go_back(&mut self, package: Installed) -> Result<(), UpdateError> {
+        let before = self.before();
+        self.state.previous = before.confirmed.filter(|_| self.intact);
+        self.state.confirmed = Some(package);
+        self.state.last = Some((prefix(&package.digest), Outcome::Confirmed));
+        self.end(&before, Event::Revert)?;
+        self.intact = true;
+        Ok(())
+    }
+
+    /// Stages the package before the confirmed one from where it lies.
+    fn stage_again(&mut self, package: Installed, order: Order) -> Result<(), UpdateError> {
+        let before = self.before();
+        [Event::Accept, Event::Receive, Event::Verify, Event::Stage].iter().try_for_each(|e| self.step(*e))?;
+        let transfer = Transfer { id: [0; 8], len: package.len, delta: false };
+        let attempt = self.records.sequence;
+        self.state.candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Staged });
+        self.state.previous = None;
+        (self.state.manner, self.state.salt) = (order.manner, order.salt);
+        self.save(&before)
     }
 
     /// Follows new roots, each of which counts once it is stored.
@@ -143,14 +255,13 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     }
 
     #[inline(never)]
-    fn accept(&mut self, release: &Release<'_>, offered: TransferOffer) -> Result<(), UpdateError> {
+    fn accept(&mut self, release: &Release<'_>, offered: TransferOffer, order: Order) -> Result<(), UpdateError> {
         let transfer = Transfer { id: offered.id, len: offered.len, delta: offered.delta };
         if let Some(candidate) = &self.state.candidate {
             let same = candidate.package.digest == release.digest;
             match candidate.stage {
                 Stage::Trial { .. } => return Err(UpdateError::Phase(Phase::Trial)),
-                Stage::Staged if same => return Ok(()),
-                Stage::Fetching if same && candidate.transfer == transfer => return Ok(()),
+                Stage::Fetching if same && candidate.transfer == transfer => return self.obey(order),
                 _ => {}
             }
         }
@@ -179,6 +290,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         self.state.candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Fetching });
         self.state.previous = before.previous.filter(|p| p.slot != slot);
         self.state.whole = before.whole.filter(|w| *w == prefix(&release.digest));
+        (self.state.manner, self.state.salt) = (order.manner, order.salt);
         self.save(&before)
     }
 }

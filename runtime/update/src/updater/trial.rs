@@ -4,7 +4,7 @@ use super::{UpdateError, Updater};
 use crate::phase::{Event, Outcome, Phase, Rejection, Reversal};
 use crate::record::{Installed, Stage, prefix};
 use crate::storage::Storage;
-use crate::trust::Verifier;
+use crate::trust::{Manner, Verifier};
 
 /// What a trial may and must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +84,10 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     /// Its bytes are hashed once more, so that nothing can have changed since they were verified.
     ///
     /// # Errors
-    /// When nothing is staged, its bytes have changed (then it is given up), or the storage fails.
+    /// When nothing is staged, or only for the shadow; its bytes have changed (then it is given up); or the storage fails.
     #[inline(never)]
     pub fn start(&mut self) -> Result<Installed, UpdateError> {
-        let staged = self.state.candidate.as_ref().filter(|c| self.phase == Phase::Staged && c.stage == Stage::Staged);
-        let package = staged.ok_or(UpdateError::Phase(self.phase))?.package;
+        let package = self.startable().ok_or(UpdateError::Phase(self.phase))?;
         if !self.is_whole(&package)? {
             self.reject(Rejection::Hash)?;
             return Err(UpdateError::Rejected(Rejection::Hash));
@@ -97,6 +96,12 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         self.step(Event::Start)?;
         self.probation = Probation::new(self.profile.limits);
         Ok(package)
+    }
+
+    /// The package whose trial may start: what is staged, unless it is to stay in the shadow.
+    #[must_use]
+    pub fn startable(&self) -> Option<Installed> {
+        self.staged().filter(|_| !matches!(self.state.manner, Manner::Shadow { .. }))
     }
 
     /// Tells whether all golden vectors of the package on trial gave their outputs, bit for bit.

@@ -113,6 +113,7 @@ impl Bench {
             engine: (0, 1),
             ops_version: 1,
             memory: 4096,
+            beside: false,
             starts: 3,
             limits: Limits { inferences: 1, errors: 0, late: 0, deadline_us: 0 },
             root: self.root,

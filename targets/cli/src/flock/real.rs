@@ -219,6 +219,7 @@ impl Real {
             engine: (u16::MAX, 0),
             ops_version: u16::MAX,
             memory: u32::try_from(terms.factory.arena).unwrap_or(u32::MAX),
+            beside: true,
             starts: STARTS,
             limits: terms.limits,
             root: terms.factory.root,

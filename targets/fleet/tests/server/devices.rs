@@ -199,6 +199,7 @@ fn a_real_updater_takes_the_offer() {
             engine: (1, 0),
             ops_version: 1,
             memory: 1 << 20,
+            beside: false,
             starts: 3,
             limits,
             root: tenant.root,

@@ -46,6 +46,7 @@ impl Child {
             engine: (1, 0),
             ops_version: 1,
             memory: 1 << 20,
+            beside: true,
             starts: 3,
             limits: limits(),
             root,

@@ -238,6 +238,7 @@ fn profile() -> Profile<'static> {
         engine: (0, 1),
         ops_version: 1,
         memory: 1024,
+        beside: true,
         starts: 2,
         limits: Limits { inferences: 1, errors: 0, late: 0, deadline_us: 0 },
         root: root(1),
