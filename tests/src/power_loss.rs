@@ -7,11 +7,11 @@ use dunlin_update::record::{Installed, prefix};
 use dunlin_update::sim::{Chip, Flash};
 use dunlin_update::storage::Area;
 use dunlin_update::trust::{
-    Audience, PublicKey, Release, Role, RoleKeys, Rollout, RootKeys, SIGNATURE_LEN, Salt, Verifier, envelope, key_id,
+    Audience, Manner, PublicKey, Release, Role, RoleKeys, Rollout, RootKeys, SIGNATURE_LEN, Salt, Verifier, envelope, key_id,
     message_head,
 };
 use dunlin_update::{
-    Device, Inference, Limits, Offer, Outcome, Phase, Progress, Reversal, StartCause, TransferOffer, UpdateError,
+    Device, Inference, Limits, Offer, Outcome, Phase, Progress, Rejection, Reversal, StartCause, TransferOffer, UpdateError,
     Updater, Verdict,
 };
 use sha2::{Digest, Sha256};
@@ -119,11 +119,13 @@ pub enum Story {
     Twice,
     /// A good one, and then the fleet takes it back.
     FallBack,
+    /// In the shadow, then serving, back, by turns, and back again: fetched once, and the rest is documents.
+    Beside,
 }
 
 /// Every story.
 pub const STORIES: &[Story] =
-    &[Story::Whole, Story::Delta, Story::BadGolden, Story::Crashes, Story::Twice, Story::FallBack];
+    &[Story::Whole, Story::Delta, Story::BadGolden, Story::Crashes, Story::Twice, Story::FallBack, Story::Beside];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nature {
@@ -142,8 +144,16 @@ struct Chapter {
     stream: Vec<u8>,
     delta: bool,
     transfer: [u8; 8],
+    manner: Manner,
     /// Afterwards the fleet takes it back.
     taken_back: bool,
+}
+
+impl Chapter {
+    /// Whether its package runs in the place of another.
+    fn serves(&self) -> bool {
+        !matches!(self.manner, Manner::Shadow { .. })
+    }
 }
 
 /// Packages and documents of a story.
@@ -205,10 +215,15 @@ impl World {
             Story::BadGolden => ([old, bad, second], &[(1, Nature::Bad), (2, Nature::Good)]),
             Story::Crashes => ([old, first, second], &[(1, Nature::Crashes), (2, Nature::Good)]),
             Story::Twice => ([old, first, second], &[(1, Nature::Good), (2, Nature::Good)]),
+            Story::Beside => ([old, first, second], &BESIDE.map(|(pack, _)| (pack, Nature::Good))),
             _ => ([old, first, second], &[(1, Nature::Good)]),
         };
         let chapters = natures.iter().enumerate().map(|(i, &(pack, nature))| {
-            let number = numbers + i as u32;
+            let (number, manner) = match story {
+                // The factory's package is the older one whenever it is wanted.
+                Story::Beside => (if pack == 0 { 1 } else { numbers }, BESIDE[i].1),
+                _ => (numbers + i as u32, Manner::Instead),
+            };
             let Pack { bytes, digest, hash } = &packs[pack];
             let raised = story == Story::Whole;
             let release = Release {
@@ -231,7 +246,7 @@ impl World {
                 time: random.below(1 << 33),
                 expires: u64::MAX,
                 digest: *digest,
-                audience: Audience { salt: Salt::from_bits(random.next() as u32), ..Audience::ALL },
+                audience: Audience { salt: Salt::from_bits(random.next() as u32), manner, ..Audience::ALL },
                 lifted: b"",
             };
             let delta = story == Story::Delta;
@@ -245,6 +260,7 @@ impl World {
                 stream,
                 delta,
                 transfer: random.next().to_le_bytes(),
+                manner,
                 taken_back: story == Story::FallBack,
             }
         });
@@ -300,12 +316,16 @@ impl World {
         self.believe(&mut updater, promises)?;
         while let Some(chapter) = self.chapters.iter().take(chapters).nth(promises.done) {
             let digest = self.packs[chapter.pack].digest;
+            if self.story == Story::Beside && is_so(&updater, &digest, chapter) {
+                promises.done += 1;
+                continue;
+            }
             let ended = updater.state().last.filter(|(p, _)| *p == prefix(&digest)).map(|(_, outcome)| outcome);
             match updater.phase() {
                 Phase::Idle if chapter.taken_back && ended == Some(Outcome::Confirmed) => {
                     alive!(updater.fall_back()).map_err(told)?;
                 }
-                Phase::Idle if ended.is_some() => {
+                Phase::Idle if ended.is_some() && self.story != Story::Beside => {
                     let taken_back = chapter.taken_back.then_some(Reversal::Ordered);
                     let expected = match chapter.nature {
                         Nature::Good => taken_back,
@@ -318,7 +338,12 @@ impl World {
                     }
                     promises.done += 1;
                 }
-                Phase::Idle => {
+                Phase::Staged if updater.startable().is_some() => match alive!(updater.start()) {
+                    Ok(started) if started.digest != digest => return Err("another package was started".into()),
+                    Err(UpdateError::Rejected(Rejection::Hash)) if promises.rotten => {}
+                    started => drop(started.map_err(told)?),
+                },
+                Phase::Idle | Phase::Staged => {
                     let roots: Vec<&[u8]> = chapter.roots.iter().map(|r| &r[..]).collect();
                     let known = updater.state().root.version as usize - 1;
                     let offer = Offer {
@@ -334,16 +359,13 @@ impl World {
                     alive!(updater.offer(&offer, None)).map_err(told)?;
                 }
                 Phase::Offered | Phase::Fetching => {
+                    if self.story == Story::Beside && promises.done > 0 && !promises.rotten {
+                        return Err("it fetches what lies there".into());
+                    }
                     if let Progress::More { next, .. } = alive!(updater.resume()).map_err(told)? {
                         let next = next as usize;
                         let end = chapter.stream.len().min(next + self.chunk);
                         alive!(updater.receive(next as u32, &chapter.stream[next..end])).map_err(told)?;
-                    }
-                }
-                Phase::Staged => {
-                    let started = alive!(updater.start()).map_err(told)?;
-                    if started.digest != digest {
-                        return Err("another package was started".into());
                     }
                 }
                 Phase::Trial if chapter.nature == Nature::Crashes => return Ok(Life::Crash),
@@ -382,9 +404,9 @@ impl World {
         let pack = self.packs.iter().position(|p| p.bytes() == bytes && p.digest == running.digest);
         let pack = pack.ok_or("what runs is neither the old package nor a new one")?;
         // The package before this chapter, or this chapter's.
-        let good = |i: usize| self.chapters[i].nature == Nature::Good && !self.chapters[i].taken_back;
-        let before = (0..promises.done).rev().find(|&i| good(i)).map_or(0, |i| self.chapters[i].pack);
-        let now = self.chapters.get(promises.done).map_or(before, |c| c.pack);
+        let good = |c: &&Chapter| c.nature == Nature::Good && !c.taken_back && c.serves();
+        let before = self.chapters[..promises.done].iter().rev().find(good).map_or(0, |c| c.pack);
+        let now = self.chapters.get(promises.done).filter(|c| c.serves()).map_or(before, |c| c.pack);
         if pack != before && pack != now && !promises.rotten {
             return Err(format!("package {pack} runs in chapter {}", promises.done));
         }
@@ -478,6 +500,28 @@ impl World {
             Life::End => Ok(()),
             _ => Err(format!("rot in {area:?} kept the next package away")),
         }
+    }
+}
+
+/// The orders of [`Story::Beside`]: which package, and how it runs.
+const BESIDE: [(usize, Manner); 6] = [
+    (1, Manner::Shadow { every: 3 }),
+    (1, Manner::Shadow { every: 7 }),
+    (1, Manner::Instead),
+    (0, Manner::Instead),
+    (1, Manner::Hourly),
+    (0, Manner::Instead),
+];
+
+/// Whether a package runs as a chapter has it.
+fn is_so(updater: &Updater<'_, &mut Flash, Hashed>, digest: &[u8; 32], chapter: &Chapter) -> bool {
+    let beside = updater.beside();
+    match chapter.manner {
+        Manner::Instead => {
+            let runs = updater.running().is_some_and(|p| p.digest == *digest);
+            runs && updater.phase() == Phase::Idle && beside.is_none()
+        }
+        manner => beside.is_some_and(|(p, how)| p.digest == *digest && how == manner),
     }
 }
 

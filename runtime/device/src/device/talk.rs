@@ -404,20 +404,26 @@ where
         let serves_alone = known.phase == Phase::Idle && known.beside.is_none();
         let Some(offer) = self.talk.offer.filter(|o| {
             let pointless = known.phase == Phase::Trial || known.running == Some(o.digest) && serves_alone;
-            !pointless && self.talk.refused != Some(o.offer) && self.talk.heeded != Some(o.offer)
+            !pointless && self.talk.refused != Some(o.offer)
         }) else {
             self.talk.rest(next);
             return Event::Quiet;
         };
         let same = |(digest, transfer, _)| digest == offer.digest && transfer == offer.transfer;
-        if known.fetching.is_some_and(same) {
+        let heeded = self.talk.heeded.map(|h| h == offer.offer);
+        // After a restart nothing was heeded, and what is on its way goes on without documents.
+        if known.fetching.is_some_and(same) && heeded != Some(false) {
             let progress = self.updater.resume();
             return match self.advance(now, progress) {
                 Event::Received { next, .. } => Event::Resumed { next },
                 event => event,
             };
         }
-        self.next_document();
+        if heeded == Some(true) {
+            self.talk.rest(next);
+        } else {
+            self.next_document();
+        }
         Event::Quiet
     }
 
@@ -485,14 +491,16 @@ where
                 let documents = self.talk.documents().split_at_checked(self.talk.rollout);
                 let (rollout, release) = documents.unwrap_or_default();
                 let offer = update::Offer { roots: &[], rollout, release, transfer };
-                match self.updater.offer(&offer, time) {
-                    Err(error) => self.refuse(now, error.into()),
-                    Ok(()) if self.updater.phase() == Phase::Idle => {
-                        self.talk.heeded = Some(chunk.offer);
+                if let Err(error) = self.updater.offer(&offer, time) {
+                    return self.refuse(now, error.into());
+                }
+                self.talk.heeded = Some(chunk.offer);
+                match self.updater.phase() {
+                    Phase::Idle => {
                         self.talk.rest(self.talk.next);
                         Event::Arranged
                     }
-                    Ok(()) => {
+                    _ => {
                         let progress = self.updater.resume();
                         match self.advance(now, progress) {
                             Event::Received { next, .. } => Event::Accepted { next },
@@ -514,7 +522,6 @@ where
                 Event::Received { next, len }
             }
             Ok(Progress::Staged) => {
-                self.talk.heeded = Some(offer);
                 self.talk.rest(self.talk.next);
                 Event::Staged
             }
