@@ -7,12 +7,12 @@ use dunlin_update::record::{Installed, prefix};
 use dunlin_update::sim::{Chip, Flash};
 use dunlin_update::storage::Area;
 use dunlin_update::trust::{
-    Audience, Manner, PublicKey, Release, Role, RoleKeys, Rollout, RootKeys, SIGNATURE_LEN, Salt, Verifier, envelope, key_id,
-    message_head,
+    Audience, Manner, PublicKey, Release, Role, RoleKeys, Rollout, RootKeys, SIGNATURE_LEN, Salt, Verifier, envelope,
+    key_id, message_head,
 };
 use dunlin_update::{
-    Device, Inference, Limits, Offer, Outcome, Phase, Progress, Rejection, Reversal, StartCause, TransferOffer, UpdateError,
-    Updater, Verdict,
+    Device, Inference, Limits, Offer, Outcome, Phase, Progress, Rejection, Reversal, StartCause, TransferOffer,
+    UpdateError, Updater, Verdict,
 };
 use sha2::{Digest, Sha256};
 

@@ -84,7 +84,7 @@ fn run(memory: Memory<'_>, decoder: &mut Applier, made: &mut [u8; FACTORY]) -> R
     let mut nor = Nor::take().ok_or("there is no nor.bin of the right length")?;
     made.copy_from_slice(nor.mapped(map::FACTORY, FACTORY).ok_or("the flash is too small")?);
     let factory = Factory::read(made).ok_or("the device was never made: its factory sector is empty")?;
-    let boot = starts::count(&mut nor, map::STARTS).map_err(|_| "the starts cannot be counted")?;
+    let start = starts::count(&mut nor, map::STARTS, cause).map_err(|_| "the starts cannot be counted")?;
     let storage = FlashStorage::new(nor, LAYOUT).ok_or("the layout does not fit the flash")?;
     let profile = Profile {
         identity: factory.identity,
@@ -101,8 +101,9 @@ fn run(memory: Memory<'_>, decoder: &mut Applier, made: &mut [u8; FACTORY]) -> R
     };
     let updater = Updater::open(storage, Ed25519, profile, cause, decoder).map_err(|_| "the flash cannot be used")?;
     let config = Config {
-        boot,
+        boot: start.number,
         cause,
+        faults: start.faults,
         chunk: 256,
         reply: 500_000,
         interval: 1_000_000,
@@ -113,12 +114,18 @@ fn run(memory: Memory<'_>, decoder: &mut Applier, made: &mut [u8; FACTORY]) -> R
     let mut device = Device::new(updater, OPERATORS, native(), config, memory);
     let mut link = Link::<_, LINE>::new(Uart::new());
     let mut clock = Wide::new(Counter::new());
-    let start = device.check_in();
-    defmt::info!("started: phase {=u8}, model {=u32:08x}", start.phase as u8, start.running.map_or(0, |d| short(&d)));
+    let known = device.check_in();
+    defmt::info!("started: phase {=u8}, model {=u32:08x}", known.phase as u8, known.running.map_or(0, |d| short(&d)));
+    let mut untold = start.faults > 0;
     let mut camera = Camera::new();
     loop {
         match line::poll(&mut device, &mut link, &mut clock) {
             Ok(Event::Quiet | Event::CheckedIn | Event::Received { .. }) => {}
+            Ok(Event::Reported { .. }) if untold => {
+                untold = false;
+                let flash = device.updater().storage().flash();
+                starts::told(flash, map::STARTS).map_err(|_| "the flash cannot be written")?;
+            }
             Ok(event) => defmt::info!("{}", event),
             Err(error) => defmt::warn!("{}", error),
         }

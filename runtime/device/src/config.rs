@@ -18,6 +18,10 @@ pub struct Config<'a> {
     pub boot: u32,
     /// Why it started.
     pub cause: StartCause,
+    /// Starts after a fault, this one among them, since a report last arrived: whoever can keep such a count keeps it until
+    /// the first [`Event::Reported`](crate::Event::Reported) of a start. Windows that a fault ended are lost, and this is what
+    /// is told of them. Without a count, 0: `cause` says whether this start was one.
+    pub faults: u32,
     /// Bytes that it asks for at once; an answer has at most [`CHUNK_OVERHEAD`](crate::message::CHUNK_OVERHEAD) more.
     pub chunk: u16,
     /// After which an answer is not waited for any longer.
@@ -49,6 +53,7 @@ impl<'a> Config<'a> {
             attributes: &[],
             boot: 0,
             cause: StartCause::Power,
+            faults: 0,
             chunk: 256,
             reply: 2 * SECOND,
             repeats: 3,

@@ -7,7 +7,7 @@ use dunlin_engine::ops::Operator;
 use dunlin_kernels::Backend;
 use dunlin_rollout::flag::{Context, Flag, FlagValue, Resolution};
 use dunlin_update::trust::Verifier;
-use dunlin_update::{CheckIn, Updater};
+use dunlin_update::{CheckIn, StartCause, Updater};
 
 use crate::clock::{Calendar, Time};
 use crate::config::{Config, Memory};
@@ -89,12 +89,13 @@ where
         config: Config<'a>,
         memory: Memory<'a>,
     ) -> Self {
+        let faults = config.faults.max(u32::from(config.cause == StartCause::Fault));
         Self {
             updater,
             engine: Engine::new(ops, backend, memory.arena),
             talk: Talk::new(&config, memory.documents),
             flags: Kept::new(memory.flags),
-            monitor: Monitor::new(config.boot, config.window),
+            monitor: Monitor::new(config.boot, faults, config.window),
             time: Time::default(),
             calendar: Calendar::default(),
             hint: Calendar::default(),

@@ -172,6 +172,7 @@ pub(crate) struct Stored {
     pub(crate) errors: u32,
     pub(crate) shadow: [u32; 2],
     pub(crate) dropped: u32,
+    pub(crate) resets: u32,
     pub(crate) arm: dunlin_telemetry::Arm,
     pub(crate) model: u16,
 }
@@ -273,6 +274,7 @@ impl Server {
                         errors: window.counters().errors(),
                         shadow: [count(Counter::ShadowRuns), count(Counter::ShadowDisagreements)],
                         dropped: count(Counter::Dropped),
+                        resets: count(Counter::Resets),
                         arm: head.arm,
                         model: head.model,
                     };

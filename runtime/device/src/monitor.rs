@@ -22,9 +22,10 @@ fn seconds(now: u64) -> u32 {
 }
 
 impl<const C: usize, const F: usize, const N: usize, const R: usize> Monitor<C, F, N, R> {
-    pub(crate) fn new(boot: u32, length: u64) -> Self {
-        let (recorder, outbox) = (Recorder::new(boot, 0), Outbox::new());
-        Self { recorder, outbox, of: None, shaped: false, since: 0, length }
+    pub(crate) fn new(boot: u32, faults: u32, length: u64) -> Self {
+        let mut recorder = Recorder::new(boot, 0);
+        recorder.count(Counter::Resets, faults);
+        Self { recorder, outbox: Outbox::new(), of: None, shaped: false, since: 0, length }
     }
 
     /// From now on this package is measured.

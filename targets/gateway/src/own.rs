@@ -223,12 +223,19 @@ fn cause(marker: &Path) -> StartCause {
     if before.is_some_and(|b| b == boot) { StartCause::Fault } else { StartCause::Power }
 }
 
-/// Counts starts.
-fn next_boot(path: &Path) -> io::Result<u32> {
-    let before = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    let boot = before.unwrap_or_default().wrapping_add(1);
-    replace(path, boot.to_string().as_bytes())?;
-    Ok(boot)
+/// Counts starts, and those after a fault until [`told`].
+fn next_boot(path: &Path, cause: StartCause) -> io::Result<(u32, u32)> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(|n| n.parse::<u32>().unwrap_or_default());
+    let boot = numbers.next().unwrap_or_default().wrapping_add(1);
+    let faults = numbers.next().unwrap_or_default().saturating_add(u32::from(cause == StartCause::Fault));
+    replace(path, format!("{boot} {faults}").as_bytes())?;
+    Ok((boot, faults))
+}
+
+/// A report of this start has arrived.
+fn told(path: &Path, boot: u32) -> io::Result<()> {
+    replace(path, format!("{boot} 0").as_bytes())
 }
 
 fn seconds() -> u64 {
@@ -271,7 +278,8 @@ impl Own {
         let storage = Folder::open(&folder, 2, self.slot).map_err(failed("lock"))?;
         let (marker, flags_file) = (file("running"), file("flags"));
         let cause = cause(&marker);
-        let boot = next_boot(&file("boot")).map_err(failed("boot"))?;
+        let starts = file("boot");
+        let (boot, faults) = next_boot(&starts, cause).map_err(failed("boot"))?;
         let now_running = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         replace(&marker, now_running.as_bytes()).map_err(failed("running"))?;
 
@@ -298,6 +306,7 @@ impl Own {
         let config = Config {
             boot,
             cause,
+            faults,
             chunk: CHUNK,
             interval: 60_000_000,
             window: u64::try_from(self.window.as_micros()).unwrap_or(u64::MAX),
@@ -315,7 +324,8 @@ impl Own {
         }
 
         let mut carrier = Carrier { bridge: site.bridge(), datagram: vec![0; DATAGRAM], reply: Vec::new() };
-        let note = |event: Event, document: &[u8]| match event {
+        let mut untold = Some(faults);
+        let mut note = |event: Event, document: &[u8]| match event {
             Event::Flags { sequence } => {
                 tracing::info!(sequence, "new flags");
                 if let Err(error) = replace(&flags_file, document) {
@@ -327,6 +337,12 @@ impl Own {
             Event::Staged => tracing::info!("the gateway's own model has an update"),
             Event::Started => tracing::info!("the update of the gateway's own model is tried"),
             Event::Refused(reason) => tracing::warn!(?reason, "the gateway's own model takes no such update"),
+            Event::Arranged => tracing::info!("what lies at the gateway runs otherwise from now on"),
+            Event::Reported { .. } if untold.take().is_some_and(|faults| faults > 0) => {
+                if let Err(error) = told(&starts, boot) {
+                    tracing::warn!(%error, "faults will be told again");
+                }
+            }
             _ => {}
         };
         while go_on() {

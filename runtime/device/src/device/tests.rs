@@ -340,6 +340,40 @@ fn without_a_server_it_runs_asks_less_often_and_keeps_its_reports() {
 }
 
 #[test]
+fn a_loop_of_crashes_inside_a_window_is_told() {
+    let mut world = World::new();
+    // Five starts after a fault, each of which loses the window that it began.
+    for fault in 1..=5 {
+        world.live(
+            |c| (c.cause, c.faults) = (StartCause::Fault, fault),
+            |life| drop(life.infer([1.0; 4]).expect("it runs")),
+        );
+    }
+    // One that nobody counts is one all the same; and none without a fault.
+    for (cause, faults, told) in [
+        (StartCause::Fault, 6, 6),
+        (StartCause::Fault, 0, 1),
+        (StartCause::Power, 0, 0),
+        // The power went before the faults were told.
+        (StartCause::Power, 6, 6),
+    ] {
+        world.server.reports.clear();
+        world.live(
+            |c| (c.cause, c.faults) = (cause, faults),
+            |life| {
+                for _ in 0..2 {
+                    life.infer([1.0; 4]).expect("it runs");
+                    life.device.close_window(life.now.get());
+                }
+                life.talk();
+                let resets: Vec<u32> = life.server.reports.values().map(|r| r.resets).collect();
+                assert_eq!(resets, [told, 0]);
+            },
+        );
+    }
+}
+
+#[test]
 fn a_report_that_was_merged_before_it_was_sent_has_its_new_name() {
     let mut world = World::new();
     world.live(

@@ -137,6 +137,8 @@ pub struct Real {
     late: bool,
     /// Until when it is offline.
     away: u64,
+    /// Starts after a fault since a report last arrived.
+    faults: u32,
     /// The last offer was a difference.
     delta: bool,
     /// A candidate whose first start is still to come, to be let fail.
@@ -196,6 +198,7 @@ impl Real {
             errors: false,
             late: false,
             away: 0,
+            faults: 0,
             delta: false,
             fresh: false,
             off,
@@ -211,6 +214,7 @@ impl Real {
     /// What it is lent it keeps for the rest of the program: a flock is made once, and crashes are few.
     fn start(&mut self, memory: Memory, cause: StartCause) {
         self.boot += 1;
+        self.faults += u32::from(cause == StartCause::Fault);
         let terms = &self.terms;
         let profile = update::Device {
             identity: self.identity,
@@ -234,6 +238,7 @@ impl Real {
         let config = Config {
             boot: self.boot,
             cause,
+            faults: self.faults,
             chunk: CHUNK,
             spread: terms.spread,
             interval: terms.interval,
@@ -360,7 +365,10 @@ impl Real {
                         tally.differences += u64::from(self.delta);
                     }
                     Event::Refused(_) => tally.refused += 1,
-                    Event::Reported { .. } => tally.reports += 1,
+                    Event::Reported { .. } => {
+                        tally.reports += 1;
+                        self.faults = 0;
+                    }
                     Event::Started => started = true,
                     _ => {}
                 }

@@ -65,19 +65,41 @@ impl NorFlash for Nor {
 
 proptest! {
     #[test]
-    fn numbers_rise_whatever_power_cuts_come(
-        begin in any::<u8>(), starts in prop::collection::vec((0..4u32, 1..=255u8), 1..60),
+    fn numbers_rise_and_no_fault_is_forgotten_whatever_power_cuts_come(
+        begin in any::<u8>(), starts in prop::collection::vec((0..4u32, 1..=255u8, 0..4u8), 1..60),
     ) {
         let mut nor = Nor { bytes: std::vec![begin; 128], fuel: 0, torn: 0 };
         let mut last = 0;
-        for (fuel, torn) in starts {
+        // Faults since they were told: those that were counted for certain, and all.
+        let (mut least, mut most) = (0, 0);
+        for (fuel, torn, what) in starts {
             (nor.fuel, nor.torn) = (fuel, torn);
-            if let Ok(number) = count(&mut nor, 0) {
-                prop_assert!(number > last, "{} after {}", number, last);
-                last = number;
+            if what == 0 {
+                least = 0;
+                most = if told(&mut nor, 0).is_ok() { 0 } else { most };
+                continue;
+            }
+            let cause = if what == 1 { StartCause::Power } else { StartCause::Fault };
+            let fault = u32::from(cause == StartCause::Fault);
+            most += fault;
+            if let Ok(start) = count(&mut nor, 0, cause) {
+                prop_assert!(start.number > last, "{:?} after {}", start, last);
+                least += fault;
+                prop_assert!((least..=most).contains(&start.faults), "{:?}, {} to {}", start, least, most);
+                last = start.number;
             }
         }
         nor.fuel = 9;
-        prop_assert!(count(&mut nor, 0).is_ok_and(|n| n > last));
+        prop_assert!(count(&mut nor, 0, StartCause::Power).is_ok_and(|s| s.number > last));
     }
+}
+
+#[test]
+fn faults_are_told_once() {
+    let mut nor = Nor { bytes: std::vec![0xFF; 128], fuel: 100, torn: 0 };
+    let causes = [StartCause::Power, StartCause::Fault, StartCause::Power, StartCause::Fault];
+    let counted = causes.map(|cause| count(&mut nor, 0, cause).expect("it is counted"));
+    assert_eq!(counted.map(|s| (s.number, s.faults)), [(1, 0), (2, 1), (3, 1), (4, 2)]);
+    told(&mut nor, 0).expect("it is noted");
+    assert_eq!(count(&mut nor, 0, StartCause::Power), Ok(Start { number: 6, faults: 0 }));
 }
