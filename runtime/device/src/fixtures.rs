@@ -118,6 +118,9 @@ impl Sums {
     }
 }
 
+/// When rollouts expire.
+pub(crate) const EXPIRES: u64 = 2_000_000_000;
+
 /// A model and its package.
 #[derive(Clone, Debug)]
 pub(crate) struct Pack {
@@ -211,7 +214,7 @@ impl Publication {
             name: "sums",
             sequence,
             time: 1000,
-            expires: u64::MAX,
+            expires: EXPIRES,
             digest: pack.digest,
             audience: Audience { manner, salt: Salt::new(b"sums"), ..Audience::ALL },
             lifted: b"",

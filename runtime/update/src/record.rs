@@ -125,6 +125,9 @@ pub struct State {
     pub manner: Manner,
     /// Whose buckets choose inputs and hours, where they are chosen.
     pub salt: Salt,
+    /// When the document that says so expires, seconds since 1970: from then on only what is confirmed runs. 0 where nothing
+    /// runs beside it.
+    pub until: u64,
 }
 
 impl State {
@@ -153,6 +156,7 @@ impl State {
             last: None,
             manner: Manner::Instead,
             salt: Salt::from_bits(0),
+            until: 0,
         }
     }
 
@@ -178,7 +182,7 @@ impl State {
 
     /// Nothing runs beside what serves, nor takes turns with it.
     pub(crate) fn serve_alone(&mut self) {
-        (self.manner, self.salt) = (Manner::Instead, Salt::from_bits(0));
+        (self.manner, self.salt, self.until) = (Manner::Instead, Salt::from_bits(0), 0);
     }
 
     /// Whether a digest failed here, or its release is too old to know.
@@ -322,6 +326,7 @@ impl State {
             Manner::Hourly => to.byte(2),
         }
         to.number(self.salt.bits().into());
+        to.number(self.until);
     }
 
     /// Reads every field, in place. After `None` they are a mixture.
@@ -352,6 +357,7 @@ impl State {
         })?;
         self.manner = manner(from)?;
         self.salt = Salt::from_bits(from.u32()?);
+        self.until = from.u64()?;
         Some(())
     }
 }

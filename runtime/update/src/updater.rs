@@ -158,6 +158,7 @@ struct Before {
     last: Option<([u8; PREFIX], Outcome)>,
     manner: Manner,
     salt: Salt,
+    until: u64,
     phase: Phase,
 }
 
@@ -395,8 +396,8 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
     /// What [`save`](Self::save) goes back to.
     #[inline(never)]
     fn before(&self) -> Before {
-        let State { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, .. } = self.state;
-        Before { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, phase: self.phase }
+        let State { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, until, .. } = self.state;
+        Before { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, until, phase: self.phase }
     }
 
     /// Stores the state. It counts only if that worked.
@@ -411,11 +412,11 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
 
     #[inline(never)]
     fn undo(&mut self, before: &Before) {
-        let Before { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, phase } = *before;
+        let Before { confirmed, previous, candidate, floor, buried, whole, last, manner, salt, until, phase } = *before;
         let state = &mut self.state;
         (state.confirmed, state.previous, state.candidate) = (confirmed, previous, candidate);
         (state.floor, state.buried, state.whole, state.last) = (floor, buried, whole, last);
-        (state.manner, state.salt) = (manner, salt);
+        (state.manner, state.salt, state.until) = (manner, salt, until);
         self.phase = phase;
     }
 

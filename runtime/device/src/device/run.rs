@@ -262,7 +262,7 @@ where
             return Err(RunError::Off);
         }
         let running = self.updater.running().ok_or(RunError::NoPackage)?;
-        match self.updater.beside() {
+        match self.beside_at(now) {
             _ if self.updater.phase() == Phase::Trial => self.run(now, running, Arm::Candidate, &mut clock, task),
             Some((_, Manner::Shadow { .. })) => self.run(now, running, Arm::Shadow, &mut clock, task),
             Some((_, Manner::Hourly)) => match self.previous(now)? {
@@ -277,6 +277,12 @@ where
             },
             _ => self.run(now, running, Arm::Rest, &mut clock, task),
         }
+    }
+
+    /// What does not simply serve, until the document that says so has expired.
+    fn beside_at(&self, now: u64) -> Option<(Installed, Manner)> {
+        let seconds = self.calendar.at(now).or_else(|| self.hint.at(now));
+        self.updater.beside().filter(|_| seconds.is_none_or(|s| s < self.updater.state().until))
     }
 
     /// The package before the confirmed one, if it may run and this hour is its own.

@@ -17,6 +17,7 @@ fn largest() -> State {
     (state.buried, state.whole) = (u32::MAX, Some([255; PREFIX]));
     state.last = Some(([255; PREFIX], Outcome::Reverted(Reversal::Ordered)));
     (state.manner, state.salt) = (Manner::Shadow { every: u32::MAX }, Salt::from_bits(u32::MAX));
+    state.until = u64::MAX;
     state
 }
 
@@ -88,7 +89,7 @@ prop_compose! {
         tombstones in any::<[([u8; PREFIX], u32); TOMBSTONES]>(),
         whole in any::<Option<[u8; PREFIX]>>(),
         last in proptest::option::of((any::<[u8; PREFIX]>(), outcome())),
-        (way, every, salt) in any::<(u8, u32, u32)>(),
+        (way, every, salt, until) in any::<(u8, u32, u32, u64)>(),
         root in any::<(u32, u64, u8, [[u8; 32]; 8], [(u8, u8); 4])>(),
     ) -> State {
         let (version, expires, count, keys, roles) = root;
@@ -98,7 +99,7 @@ prop_compose! {
         let salt = Salt::from_bits(salt);
         let tombstones = tombstones.map(|(prefix, number)| Tombstone { prefix, number });
         let root = RootKeys { version, expires, count, keys, roles };
-        State { confirmed, previous, candidate, floor, root, rollout, time, tombstones, buried, whole, last, manner, salt }
+        State { confirmed, previous, candidate, floor, root, rollout, time, tombstones, buried, whole, last, manner, salt, until }
     }
 }
 

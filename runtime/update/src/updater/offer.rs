@@ -35,14 +35,21 @@ pub struct Offer<'o> {
 struct Order {
     manner: Manner,
     salt: Salt,
+    until: u64,
 }
 
 impl Order {
-    fn of(audience: &Audience) -> Self {
-        let Audience { manner, salt, .. } = *audience;
-        // Where nothing is chosen, whose buckets would choose makes no difference.
-        let salt = if manner == Manner::Instead { Salt::from_bits(0) } else { salt };
-        Self { manner, salt }
+    fn of(rollout: &Rollout<'_>) -> Self {
+        let Audience { manner, salt, .. } = rollout.audience;
+        match manner {
+            // Nothing is chosen, and what is confirmed never expires.
+            Manner::Instead => Self { manner, salt: Salt::from_bits(0), until: 0 },
+            _ => Self { manner, salt, until: rollout.expires },
+        }
+    }
+
+    fn put(self, state: &mut State) {
+        (state.manner, state.salt, state.until) = (self.manner, self.salt, self.until);
     }
 }
 
@@ -95,7 +102,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if !rollout.audience.reaches(self.profile.identity) {
             return Err(UpdateError::Rejected(Rejection::Cohort));
         }
-        let order = Order::of(&rollout.audience);
+        let order = Order::of(rollout);
         // What is confirmed here serves, and this one must not.
         if order.manner != Manner::Instead && !self.profile.beside {
             return Err(UpdateError::Rejected(Rejection::Beside));
@@ -160,7 +167,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
 
     /// How the candidate, or without one the confirmed package, is run now.
     fn order(&self) -> Order {
-        Order { manner: self.state.manner, salt: self.state.salt }
+        Order { manner: self.state.manner, salt: self.state.salt, until: self.state.until }
     }
 
     fn obey(&mut self, order: Order) -> Result<(), UpdateError> {
@@ -168,7 +175,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             return Ok(());
         }
         let before = self.before();
-        (self.state.manner, self.state.salt) = (order.manner, order.salt);
+        order.put(&mut self.state);
         self.save(&before)
     }
 
@@ -191,7 +198,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         let attempt = self.records.sequence;
         self.state.candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Staged });
         self.state.previous = None;
-        (self.state.manner, self.state.salt) = (order.manner, order.salt);
+        order.put(&mut self.state);
         self.save(&before)
     }
 
@@ -290,7 +297,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         self.state.candidate = Some(Candidate { package, transfer, attempt, stage: Stage::Fetching });
         self.state.previous = before.previous.filter(|p| p.slot != slot);
         self.state.whole = before.whole.filter(|w| *w == prefix(&release.digest));
-        (self.state.manner, self.state.salt) = (order.manner, order.salt);
+        order.put(&mut self.state);
         self.save(&before)
     }
 }

@@ -4,6 +4,7 @@ use dunlin_rollout::Salt;
 use dunlin_telemetry::Arm;
 
 use super::*;
+use crate::fixtures::EXPIRES;
 
 /// Says the news until there are none, a few times.
 fn settle(life: &mut Life<'_, '_>) {
@@ -67,6 +68,18 @@ fn a_candidate_in_the_shadow_is_compared_and_never_served() {
             },
         );
     }
+    // It expires, and the old one serves on.
+    world.live(
+        |_| (),
+        |life| {
+            for (seconds, runs) in [(EXPIRES - 1, 3), (EXPIRES, 0)] {
+                life.device.set_time(life.now.get(), seconds);
+                let ran: Vec<_> = (0..9).map(|_| life.infer([0.0; 4]).expect("it runs").0).collect();
+                assert_eq!(ran.iter().filter(|r| r.shadow.is_some()).count(), runs);
+                assert!(ran.iter().all(|r| r.digest == old));
+            }
+        },
+    );
     // More inputs; then it serves, and not a byte comes again.
     world.live(
         |_| (),
