@@ -14,13 +14,14 @@ const HEAD_START: i64 = 6 * 3600;
 pub(super) async fn close(tx: &mut Connection, stored: &mut Stored, day: i64) -> Result<(), sqlx::Error> {
     let (tenant, id) = (stored.tenant.clone(), stored.id.clone());
     let end = stored.day_end(day);
-    let mut alike = days::close(tx, (&tenant, &id), (day, end), stored.takes_turns()).await?;
+    let paired = stored.takes_turns();
+    let mut alike = days::close(tx, (&tenant, &id), (day, end), paired).await?;
     alike.extend(days::close_late(tx, &tenant, &id, stored.day_base).await?);
     let today = Today {
-        paired: stored.takes_turns(),
+        paired,
         stage: stored.rollout.stage(),
         alike,
-        values: days::first_values(tx, &tenant, &id, day).await?,
+        values: days::first_values(tx, (&tenant, &id), (day, end), paired).await?,
         ways: exposures::ways(tx, &tenant, &id, end - HEAD_START, stored.entered).await?,
     };
     let epoch = stored.rollout.epoch();
@@ -93,10 +94,10 @@ impl Today {
         let silence = guardrail == Guardrail::Silence;
         // Who took the candidate back has no hours of it any more, and is not silent for that.
         let back = |a: &Alike| a.bad.canary & 1 << Guardrail::FailedStart as u8 != 0;
-        let at_risk = |a: &Alike| {
-            is_at_risk(a, guardrail, a.reported.canary && a.reported.control) && !(silence && back(a))
-        };
-        let bad = |a: &Alike, bits: i64, reported: bool| at_risk(a) && if silence { !reported } else { bits & bit != 0 };
+        let at_risk =
+            |a: &Alike| is_at_risk(a, guardrail, a.reported.canary && a.reported.control) && !(silence && back(a));
+        let bad =
+            |a: &Alike, bits: i64, reported: bool| at_risk(a) && if silence { !reported } else { bits & bit != 0 };
         let of = self.total(&at_risk);
         let with = self.total(&|a| bad(a, a.bad.canary, a.reported.canary));
         let without = self.total(&|a| bad(a, a.bad.control, a.reported.control));

@@ -9,10 +9,10 @@ use super::part::{Has, Part};
 use super::{Job, is_under_way, offer};
 use crate::documents::Terms;
 use crate::hex::{hex, unhex_array};
+use crate::store::Connection;
 use crate::store::days::{self, Day};
 use crate::store::exposures::{self, Beside, CONTROL, Exposure, REST};
 use crate::store::rollouts::Stored;
-use crate::store::Connection;
 use crate::telemetry::{CONTROL_ARM, DISAGREEMENT, Reading};
 
 /// Notes a device's place in a rollout; what it is to be offered.

@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::Connection;
+use super::rollouts::DAY;
 use crate::telemetry::{self, Metrics};
 
 /// What a device's day was like, or the hours of one package on it.
@@ -198,14 +199,15 @@ pub(crate) async fn close_late(
 }
 
 /// The devices that had activated before a day ended, by what the day was like; and the day is closed: what they were bad by
-/// is remembered. With `paired` it is a day on which devices take turns: only those are counted that do, and those that
-/// took the candidate back on this day.
+/// is remembered. With `paired` it is a day on which devices take turns: only those are counted that do so for the whole of
+/// it, for an hour or two need not be of both packages, and those that took the candidate back on this day.
 pub(crate) async fn close(
     tx: &mut Connection,
     (tenant, rollout): (&str, &str),
     (day, end): (i64, i64),
     paired: bool,
 ) -> Result<Vec<Alike>, sqlx::Error> {
+    let end = if paired { whole(end) } else { end };
     let rows = sqlx::query(
         "SELECT e.arm AS arm, e.was_bad AS was_bad, COALESCE(d.bad, 0) AS bad, COALESCE(d.base_bad, 0) AS base_bad,
          CAST(CASE WHEN COALESCE(d.reports, 0) > 0 THEN 1 ELSE 0 END AS BIGINT) AS reported,
@@ -213,8 +215,9 @@ pub(crate) async fn close(
          COUNT(*) AS devices
          FROM exposures e LEFT JOIN device_days d
          ON d.tenant = e.tenant AND d.rollout = e.rollout AND d.day = $3 AND d.device = e.device
-         WHERE e.tenant = $1 AND e.rollout = $2 AND e.arm >= 0 AND e.activated IS NOT NULL AND e.activated < $4
-         AND (CAST($5 AS BIGINT) = 0 OR e.beside = 2 OR (COALESCE(d.bad, 0) & $6) <> 0)
+         WHERE e.tenant = $1 AND e.rollout = $2 AND e.arm >= 0 AND e.activated IS NOT NULL
+         AND (CASE WHEN CAST($5 AS BIGINT) = 0 THEN e.activated < $4
+         ELSE e.beside = 2 AND e.activated < $4 OR (COALESCE(d.bad, 0) & $6) <> 0 END)
          GROUP BY 1, 2, 3, 4, 5, 6",
     )
     .bind(tenant)
@@ -256,6 +259,11 @@ pub(crate) async fn close(
     rows.iter().map(|row| Alike::read(row, false)).collect()
 }
 
+/// Who had activated before this moment took turns for the whole of a day that ends then.
+const fn whole(end: i64) -> i64 {
+    end - DAY + 1
+}
+
 /// A device's metrics of a day.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Values {
@@ -267,34 +275,37 @@ pub(crate) struct Values {
 }
 
 /// The metrics of devices of which this was the first day that reported all there is to compare; from now on they are
-/// counted.
+/// counted. Of those that take turns, the first whole day.
 pub(crate) async fn first_values(
     tx: &mut Connection,
-    tenant: &str,
-    rollout: &str,
-    day: i64,
+    (tenant, rollout): (&str, &str),
+    (day, end): (i64, i64),
+    paired: bool,
 ) -> Result<Vec<Values>, sqlx::Error> {
+    let before = if paired { whole(end) } else { i64::MAX };
     let rows = sqlx::query(
         "SELECT e.arm AS arm, d.paired AS paired, d.metrics AS metrics, d.base_metrics AS base_metrics
          FROM exposures e JOIN device_days d
          ON d.tenant = e.tenant AND d.rollout = e.rollout AND d.device = e.device
          WHERE e.tenant = $1 AND e.rollout = $2 AND d.day = $3 AND e.arm >= 0 AND e.valued = 0 AND d.reports > 0
-         AND (d.paired = 0 OR d.base_reports > 0) AND e.activated IS NOT NULL",
+         AND (d.paired = 0 OR d.base_reports > 0) AND e.activated IS NOT NULL AND e.activated < $4",
     )
     .bind(tenant)
     .bind(rollout)
     .bind(day)
+    .bind(before)
     .fetch_all(&mut *tx)
     .await?;
     sqlx::query(
         "UPDATE exposures SET valued = 1 WHERE tenant = $1 AND rollout = $2 AND arm >= 0 AND valued = 0
-         AND activated IS NOT NULL AND EXISTS (SELECT 1 FROM device_days d WHERE d.tenant = exposures.tenant
-         AND d.rollout = exposures.rollout AND d.day = $3 AND d.device = exposures.device AND d.reports > 0
-         AND (d.paired = 0 OR d.base_reports > 0))",
+         AND activated IS NOT NULL AND activated < $4 AND EXISTS (SELECT 1 FROM device_days d
+         WHERE d.tenant = exposures.tenant AND d.rollout = exposures.rollout AND d.day = $3
+         AND d.device = exposures.device AND d.reports > 0 AND (d.paired = 0 OR d.base_reports > 0))",
     )
     .bind(tenant)
     .bind(rollout)
     .bind(day)
+    .bind(before)
     .execute(&mut *tx)
     .await?;
     let values = |row: &AnyRow| {
