@@ -111,7 +111,10 @@ fn a_crossover_passes_by_each_devices_difference_and_then_serves() {
                 }
                 let id = dunlin_fleet::hex(&flock.devices.iter().find(|d| d.turns.is_some()).expect("one").id);
                 let page = dashboard::text(&dashboard::get(&site, &format!("/devices/{id}"), &cookie).await);
-                assert!(page.contains("takes turns"), "{page}");
+                assert!(page.contains("takes turns by the hour, now the"), "{page}");
+                if database.engine == "sqlite" {
+                    dashboard::look(&site, &tenant, &id, "crossover").await;
+                }
             }
         }
         assert_eq!((&last["phase"], &last["stage"]), (&json!("Running"), &json!(1)), "{last}");
@@ -211,6 +214,7 @@ fn an_approved_crossover_reaches_everybody() {
         let tenant = site.tenant("a", 1, json!({})).await;
         let (one, two) = packages(&site, &tenant).await;
         let mut flock = Flock::enrol(&site, &tenant, 110, &one).await;
+        flock.poll(&site).await;
         let draft = |base: Option<String>| json!({ "candidates": [two.id()], "base": base, "strategy": { "kind": "crossover", "percent": 80 } });
         let put = async |draft: Value| site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await;
         let text = put(draft(None)).await.refused(422);
@@ -279,6 +283,10 @@ fn blue_lies_ready_and_serves_when_it_is_approved() {
         let page = dashboard::text(&dashboard::get(&site, "/rollouts/r", &cookie).await);
         for words in ["all but 20 %, ready in the shadow", "Who serves", "agrees", "In the shadow"] {
             assert!(page.contains(words), "{words}: {page}");
+        }
+        if database.engine == "sqlite" {
+            let id = dunlin_fleet::hex(&flock.devices.iter().find(ready).expect("one").id);
+            dashboard::look(&site, &tenant, &id, "shadow").await;
         }
         act(&site, &tenant, "approve", json!({ "stage": 1 })).await;
         flock.day(&site, false).await;
