@@ -234,12 +234,14 @@ impl Device {
         assert!(rollout.sequence >= self.sequence, "an older rollout: {} after {}", rollout.sequence, self.sequence);
         assert!(rollout.expires > self.clock.seconds());
         assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
+        // Of what it has already it is only told anew by a newer document.
+        let newer = rollout.sequence > self.sequence;
         self.sequence = rollout.sequence;
         let digest = Some(rollout.digest);
         match rollout.audience.manner {
             Manner::Shadow { every } => {
                 assert_ne!(digest, self.running, "what serves has no shadow of itself");
-                assert_ne!(self.shadow, Some((rollout.digest, every)), "it runs there already");
+                assert!(newer || self.shadow != Some((rollout.digest, every)), "it runs there already");
                 self.shadow = Some((rollout.digest, every));
                 return;
             }
@@ -257,7 +259,12 @@ impl Device {
                 self.back_without_fetching(rollout.digest);
                 return;
             }
-            Manner::Hourly => assert_ne!(digest, self.running, "it takes turns already, or has nothing to do so with"),
+            Manner::Hourly if digest == self.running => {
+                assert!(newer, "it takes turns already, or has nothing to do so with");
+                self.turns = self.previous.map(|_| rollout.audience);
+                return;
+            }
+            Manner::Hourly => {}
             Manner::Instead => {}
         }
         if self.phase != Phase::Idle && self.candidate == digest {
