@@ -59,6 +59,10 @@ impl<'a> Kept<'a> {
         Self { bytes, len: 0, sequence: 0, root: 0, switches: Switches::DEFAULT }
     }
 
+    pub(crate) fn into_bytes(self) -> &'a mut [u8] {
+        self.bytes
+    }
+
     pub(crate) const fn switches(&self) -> Switches {
         self.switches
     }
