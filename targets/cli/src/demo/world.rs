@@ -49,7 +49,7 @@ pub(super) struct World {
     clock: ManualClock,
     pub(super) url: String,
     /// Whoever looks at the dashboard.
-    token: String,
+    pub(super) token: String,
     pub(super) operator: Client,
     targets: SecretKey,
     pub(super) versions: Vec<Version>,
@@ -159,7 +159,7 @@ impl World {
             interval: INTERVAL * 3_600_000_000,
             window: INTERVAL * 3_600_000_000,
         });
-        let flock = Flock::new((0..devices).map(|n| Real::new(&terms, n)), THREADS);
+        let flock = Flock::new(devices, THREADS, |n| Real::new(&terms, n));
         let mut world = Self {
             runtime,
             server: Some(server),

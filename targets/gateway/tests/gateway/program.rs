@@ -451,7 +451,7 @@ fn once_is_a_whole_round_for_its_own_model() {
     let then = seen();
     assert_eq!(
         (&then["id"], &then["phase"], &then["running"]),
-        (&first["id"], &json!("Trial"), &json!(null)),
+        (&first["id"], &json!("Trial"), &json!(published.id())),
         "{then}"
     );
     // The next round changes nothing: applications are missing.
