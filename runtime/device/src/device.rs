@@ -132,6 +132,16 @@ where
         self.updater
     }
 
+    /// The updater and the memory that was lent, for another start.
+    pub fn into_parts(self) -> (Updater<'a, S, V>, Memory<'a>) {
+        let memory = Memory {
+            arena: self.engine.into_arena(),
+            documents: self.talk.into_documents(),
+            flags: self.flags.into_bytes(),
+        };
+        (self.updater, memory)
+    }
+
     /// Tells the time, seconds since 1970, on a device that knows it; documents expire by it. Without it flags age by the
     /// other side's hint and documents by each other's dates.
     pub fn set_time(&mut self, now: u64, seconds: u64) {

@@ -19,13 +19,13 @@ use crate::flags::NAME;
 use crate::message::{self, Chunk, Down, FlagsOffer, News, Offer, Part, Refusal, Up, Want};
 
 pub(crate) fn key(role: Role) -> SecretKey {
-    SecretKey::from_seed([role as u8 + 1; 32])
+    SecretKey::from_seed([role as u8 + 1; 32]).expect("a seed")
 }
 
 /// A root; those of an odd version have another rollout key.
 pub(crate) fn root(version: u32, other: bool) -> RootKeys {
     let mut keys = [[0; 32]; 8];
-    let rollout = if other { SecretKey::from_seed([77; 32]) } else { key(Role::Rollout) };
+    let rollout = if other { SecretKey::from_seed([77; 32]).expect("a seed") } else { key(Role::Rollout) };
     let used = [key(Role::Root), key(Role::Targets), rollout];
     keys.iter_mut().zip(used).for_each(|(to, key)| *to = key.public());
     let role = |i: u8| RoleKeys { threshold: 1, keys: 1 << i };

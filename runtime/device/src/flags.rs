@@ -30,6 +30,10 @@ impl<'a> Kept<'a> {
         Self { bytes, len: 0, sequence: 0, root: 0, serves: true }
     }
 
+    pub(crate) fn into_bytes(self) -> &'a mut [u8] {
+        self.bytes
+    }
+
     /// Whether the model may run.
     pub(crate) const fn serves(&self) -> bool {
         self.serves

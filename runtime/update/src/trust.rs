@@ -21,7 +21,7 @@ pub use dunlin_rollout::{Audience, Manner, Salt, Share};
 pub use document::{Document, MAX_DOCUMENT, MAX_SIGNATURES, Payload, SIGNATURE_LEN, message_head};
 pub use key::{Ed25519, KeyId, PublicKey, Verifier, key_id};
 #[cfg(feature = "std")]
-pub use sign::{SecretKey, SignError, envelope, sign};
+pub use sign::{SecretKey, SeedError, SignError, envelope, sign};
 
 /// Keys that a root may name.
 pub const MAX_KEYS: usize = 8;

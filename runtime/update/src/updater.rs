@@ -387,6 +387,11 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         self.storage.into_inner()
     }
 
+    /// The storage and the decoder, for another start.
+    pub fn into_parts(self) -> (S, &'a mut Applier) {
+        (self.storage.into_inner(), self.decoder)
+    }
+
     /// Takes the phase that the table gives, or says that it gives none.
     fn step(&mut self, event: Event) -> Result<(), UpdateError> {
         self.phase = self.phase.after(event).ok_or(UpdateError::Phase(self.phase))?;

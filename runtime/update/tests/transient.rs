@@ -89,7 +89,7 @@ fn installed(bytes: &[u8]) -> Installed {
 }
 
 fn root(version: u32) -> RootKeys {
-    let key = dunlin_update::trust::SecretKey::from_seed([1; 32]).public();
+    let key = dunlin_update::trust::SecretKey::from_seed([1; 32]).expect("a seed").public();
     let mut keys = [[0; 32]; 8];
     keys[0] = key;
     let role = RoleKeys { threshold: 1, keys: 1 };
@@ -98,7 +98,7 @@ fn root(version: u32) -> RootKeys {
 }
 
 fn signed<T: serde::Serialize>(role: Role, fields: &T) -> Vec<u8> {
-    let key = dunlin_update::trust::SecretKey::from_seed([1; 32]);
+    let key = dunlin_update::trust::SecretKey::from_seed([1; 32]).expect("a seed");
     sign(&envelope(role, fields).unwrap(), role, &key).unwrap()
 }
 

@@ -47,7 +47,7 @@ impl Demo {
             return verdict;
         }
         let world = World::start(self.devices, self.seed)?;
-        tell::beginning(json, &world, self.seed);
+        tell::beginning(json, &world, self.seed, self.serve);
         let mut story = Story::new(world, json);
         let told = story.go();
         // What happened until then is worth seeing, whatever it came to.
@@ -56,7 +56,7 @@ impl Demo {
             record["story"] = summary;
             record["failure"] = json!(told.as_ref().err().map(|f| &f.text));
         } else {
-            tell::end(&summary);
+            tell::end(&summary, self.serve);
         }
         if json {
             println!("{record}");

@@ -124,7 +124,6 @@ impl Flock {
             eprintln!("{}", self.simulated());
         }
         let threads = usize::from(self.threads).min(self.devices as usize);
-        let pace = Arc::new(Pace::running(self.speed, Arc::new(SystemClock)));
         if self.stand_in {
             let terms = Arc::new(Terms {
                 link: Link::new(&url, &token, threads),
@@ -138,12 +137,18 @@ impl Flock {
                 rate: self.inferences,
                 spread: self.spread().as_secs(),
             });
-            let flock = Driven::new((0..self.devices).map(|n| StandIn::new(&terms, n)), threads);
-            return self.drive(flock, &pace, json);
+            let flock = Driven::new(self.devices, threads, |n| StandIn::new(&terms, n));
+            return self.drive(flock, &self.pace(), json);
         }
+        let pace = self.pace();
         let terms = Arc::new(self.terms(&url, token, &pace)?);
-        let flock = Driven::new((0..self.devices).map(|n| Real::new(&terms, n)), threads);
+        let flock = Driven::new(self.devices, threads, |n| Real::new(&terms, n));
         self.drive(flock, &pace, json)
+    }
+
+    /// The time, which begins now: after the members were made, where they do not need it.
+    fn pace(&self) -> Arc<Pace> {
+        Arc::new(Pace::running(self.speed, Arc::new(SystemClock)))
     }
 
     /// Within which all poll for the first time.

@@ -269,7 +269,7 @@ impl KeyFolder {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|e| Failure::new(Code::File, format!("the system gives no random bytes: {e}")))?;
-        let key = SecretKey::from_seed(seed);
+        let key = SecretKey::from_seed(seed).map_err(|e| Failure::new(Code::File, e.to_string()))?;
         let path = self.key_file(key_id(&key.public()));
         write_secret(&path, &format!("{KEY_HEADING}\nseed {}\n", hex(&seed)))
             .map_err(|e| Failure::new(Code::File, format!("{}: {e}", path.display())))?;
@@ -307,8 +307,9 @@ pub fn read_secret(path: &Path) -> Outcome<SecretKey> {
     let mut lines = text.lines();
     let seed = (lines.next() == Some(KEY_HEADING)).then(|| lines.next()?.strip_prefix("seed ")).flatten();
     let seed = seed.and_then(unhex::<32>);
-    seed.map(SecretKey::from_seed)
-        .ok_or_else(|| Failure::damaged(&name, "is no secret key of Dunlin\n  hint: `dunlin keys init` makes them"))
+    let seed = seed
+        .ok_or_else(|| Failure::damaged(&name, "is no secret key of Dunlin\n  hint: `dunlin keys init` makes them"))?;
+    SecretKey::from_seed(seed).map_err(|e| Failure::damaged(&name, e))
 }
 
 /// Signs with every key of a role that is there, and says when the threshold is not reached.
@@ -330,6 +331,15 @@ mod tests {
         for (seconds, text) in [(1, "1970-01-01"), (951_782_400, "2000-02-29"), (1_800_000_000, "2027-01-15")] {
             assert_eq!(day(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_key_of_zeros_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("zeros.key");
+        write_secret(&path, &format!("{KEY_HEADING}\nseed {}\n", "00".repeat(32))).expect("written");
+        let told = read_secret(&path).expect_err("no key").to_string();
+        assert!(told.contains("zeros.key") && told.contains("nothing but zeros"), "{told}");
     }
 
     #[test]

@@ -309,7 +309,7 @@ pub(crate) fn key_file(path: &std::path::Path) -> Result<SecretKey, String> {
         }
         Err(error) => return Err(failed(error)),
     };
-    Ok(SecretKey::from_seed(seed))
+    SecretKey::from_seed(seed).map_err(|e| format!("the key file {}: {e}", path.display()))
 }
 
 /// Writes a file that only its owner reads, whole or not at all; one that is there stays.

@@ -9,24 +9,26 @@ use crate::config::Config;
 use crate::store::{Engine, Store};
 
 /// Writes database, artifacts and keys into a new folder. The server may run: the database's copy is one transaction, and
-/// artifacts that it names are there before it.
+/// artifacts that it names are there before it. Gives the address of the bucket, if artifacts are in one: these are not
+/// copied, and a server that is restored finds them where they are.
 ///
 /// # Errors
 /// What could not be written, or that the engine has tools of its own.
-pub async fn backup(store: &Store, config: &Config, to: &Path) -> Result<(), String> {
+pub async fn backup(store: &Store, config: &Config, to: &Path) -> Result<Option<String>, String> {
     if store.engine() != Engine::Sqlite {
-        return Err("PostgreSQL is saved with pg_dump, and S3 with its provider's tools".into());
+        return Err("PostgreSQL is saved with pg_dump, the keys as a folder, and S3 with its provider's tools".into());
     }
+    let bucket = config.artifacts.starts_with("s3://").then(|| config.artifacts.clone());
     let failed = |e: std::io::Error| format!("{} cannot be written: {e}", to.display());
     std::fs::create_dir(to).map_err(failed)?;
     let file = to.join("fleet.db");
     store.copy_to(&file).await.map_err(|e| format!("the database was not copied: {e}"))?;
     for (from, name) in [(Path::new(&config.artifacts), "artifacts"), (config.keys.as_path(), "keys")] {
-        if from.is_dir() {
+        if from.is_dir() && !(bucket.is_some() && name == "artifacts") {
             copy(from, &to.join(name)).map_err(failed)?;
         }
     }
-    Ok(())
+    Ok(bucket)
 }
 
 /// Puts a backup into an empty folder.

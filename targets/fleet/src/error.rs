@@ -108,7 +108,13 @@ impl From<sqlx::Error> for ApiError {
 impl From<object_store::Error> for ApiError {
     fn from(error: object_store::Error) -> Self {
         tracing::error!(%error, "artifacts");
-        Self::unavailable("the artifact store did not answer")
+        Self::unavailable(match error {
+            object_store::Error::NotFound { .. } => "the artifact store has lost it: put the bucket or folder back",
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                "the artifact store does not accept the server's credentials"
+            }
+            _ => "the artifact store did not answer",
+        })
     }
 }
 

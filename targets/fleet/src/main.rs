@@ -182,8 +182,11 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
             ExitCode::SUCCESS
         }
         Command::Backup { to } => {
-            backup::backup(&store, &config, &to).await?;
+            let bucket = backup::backup(&store, &config, &to).await?;
             println!("written to {}", to.display());
+            if let Some(bucket) = bucket {
+                println!("artifacts stay in {bucket}: save it with its provider's tools, after this copy");
+            }
             ExitCode::SUCCESS
         }
         Command::Audit { command: AuditCommand::Verify } => {

@@ -24,7 +24,7 @@ use crate::{api, decide, drift, otlp, webhook};
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) store: Store,
-    pub(crate) artifacts: Artifacts,
+    pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) documents: Documents,
     pub(crate) seal: Seal,
     pub(crate) clock: Arc<dyn Clock>,
@@ -103,7 +103,7 @@ impl Server {
         let mut fresh = [0; 32];
         getrandom::fill(&mut fresh).map_err(|e| StartError::Configuration(format!("no randomness: {e}")))?;
         let seal = Seal::new(store.shared_secret("seal", &fresh).await?);
-        let artifacts = Artifacts::open(&config.artifacts).map_err(StartError::Configuration)?;
+        let artifacts = Artifacts::open(&config.artifacts).await.map_err(StartError::Configuration)?;
         #[cfg(feature = "tls")]
         let tls = config.tls.as_ref().map(crate::tls::acceptor).transpose().map_err(StartError::Configuration)?;
         #[cfg(not(feature = "tls"))]
@@ -117,7 +117,7 @@ impl Server {
         let (stopping, _) = watch::channel(false);
         let inner = Arc::new(Inner {
             store,
-            artifacts,
+            artifacts: Arc::new(artifacts),
             documents: Documents::new(config.keys),
             seal,
             clock: config.clock,

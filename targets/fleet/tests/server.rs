@@ -14,16 +14,23 @@ mod device;
 mod devices;
 #[path = "server/drift.rs"]
 mod drift;
+#[path = "server/kills.rs"]
+mod kills;
 #[path = "server/operators.rs"]
 mod operators;
 #[path = "server/otlp.rs"]
 mod otlp;
+#[path = "server/program.rs"]
+mod program;
 #[path = "server/receiver.rs"]
 mod receiver;
 #[path = "server/replicas.rs"]
 mod replicas;
 #[path = "server/rollouts.rs"]
 mod rollouts;
+#[cfg(feature = "s3")]
+#[path = "server/s3.rs"]
+mod s3;
 #[path = "server/schema.rs"]
 mod schema;
 #[path = "server/site.rs"]

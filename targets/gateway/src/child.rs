@@ -132,7 +132,7 @@ impl Child {
             None => {
                 let seed =
                     Sha256::new_with_prefix(b"dunlin-gateway-child\0").chain_update(secret).chain_update(identity);
-                SecretKey::from_seed(seed.finalize().into())
+                SecretKey::from_seed(seed.finalize().into()).map_err(io::Error::other)?
             }
             Some(folder) => {
                 let file = folder.join(format!("{name}.child"));
@@ -252,11 +252,17 @@ pub(crate) fn is_sensible(check_in: &CheckIn<'_>) -> bool {
 }
 
 impl State {
+    /// When the server may hear what the child said of itself, if it did not yet.
+    pub(crate) fn untold(&self) -> Option<Duration> {
+        let known = self.known.as_ref()?;
+        (self.told.as_ref() != Some(known)).then_some(self.not_before)
+    }
+
     /// When the server should be asked next, if at all.
     pub(crate) fn due(&self, reports: bool) -> Option<Duration> {
-        let known = self.known.as_ref()?;
-        if self.told.as_ref() != Some(known) {
-            return Some(self.not_before);
+        self.known.as_ref()?;
+        if let Some(at) = self.untold() {
+            return Some(at);
         }
         (reports || self.asked).then_some(self.next.max(self.not_before))
     }
@@ -345,7 +351,7 @@ fn key_file(path: &Path) -> io::Result<SecretKey> {
         }
         Err(error) => return Err(error),
     };
-    Ok(SecretKey::from_seed(seed))
+    SecretKey::from_seed(seed).map_err(|e| io::Error::other(format!("the key file {}: {e}", path.display())))
 }
 
 /// Puts a file that only its owner reads in the place of one, whole or not at all.

@@ -472,7 +472,7 @@ mod tests {
 
     #[test]
     fn nonces_only_rise() {
-        let device = Credentials::new([1; 16], SecretKey::from_seed([1; 32]));
+        let device = Credentials::new([1; 16], SecretKey::from_seed([1; 32]).expect("a seed"));
         let clock = [5, 5, 3, 9, 8];
         let nonces: Vec<u64> = clock.iter().map(|now| device.next_nonce(*now)).collect();
         assert_eq!(nonces, [5, 6, 7, 9, 10]);

@@ -40,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Serves children until SIGINT or SIGTERM
     Run {
-        /// Delivers what waits, and ends
+        /// Delivers what waits, has the gateway's own model check in and take what is offered, and ends
         #[arg(long)]
         once: bool,
     },
@@ -91,7 +91,11 @@ fn check(config: &Config) -> Done {
 }
 
 fn once(config: &Config) -> Done {
+    let own = config.own()?;
     let site = Site::open(config.site()?)?;
+    if let Some(own) = own {
+        own.once(&site, &config.state)?;
+    }
     let delivered = site.deliver();
     write_status(config, &site)?;
     delivered.map_err(|error| format!("{error}; {} reports still wait", site.status().reports))?;

@@ -265,8 +265,27 @@ impl Own {
         &self,
         site: &Arc<Site>,
         state: &Path,
-        Requests(requests): Requests,
+        requests: Requests,
         go_on: &dyn Fn() -> bool,
+    ) -> Result<(), OwnError> {
+        self.live(site, state, Some((requests, go_on)))
+    }
+
+    /// Has the model check in once, waiting for the server, and do all that follows from the answer: flags, and an update
+    /// up to the start of its trial, which needs inferences of applications to end.
+    ///
+    /// # Errors
+    /// When files or slots cannot be used. Whether the server answered is told by [`Site::deliver`].
+    pub fn once(&self, site: &Arc<Site>, state: &Path) -> Result<(), OwnError> {
+        self.live(site, state, None)
+    }
+
+    /// With requests until told to stop, or without for one round.
+    fn live(
+        &self,
+        site: &Arc<Site>,
+        state: &Path,
+        serving: Option<(Requests, &dyn Fn() -> bool)>,
     ) -> Result<(), OwnError> {
         let folder = state.join("model");
         let file = |name: &str| folder.join(name);
@@ -323,7 +342,8 @@ impl Own {
             tracing::warn!(?error, "the flags of before are not obeyed");
         }
 
-        let mut carrier = Carrier { bridge: site.bridge(), datagram: vec![0; DATAGRAM], reply: Vec::new() };
+        let waits = serving.is_none();
+        let mut carrier = Carrier { bridge: site.bridge(), waits, datagram: vec![0; DATAGRAM], reply: Vec::new() };
         let mut untold = Some(faults);
         let mut note = |event: Event, document: &[u8]| match event {
             Event::Flags { sequence } => {
@@ -345,7 +365,7 @@ impl Own {
             }
             _ => {}
         };
-        while go_on() {
+        while serving.as_ref().is_none_or(|(_, go_on)| go_on()) {
             let event = device.poll(clock());
             note(event, device.flags_document());
             let mut busy = false;
@@ -362,6 +382,12 @@ impl Own {
                 let event = device.poll(clock());
                 note(event, device.flags_document());
             }
+            let Some((Requests(requests), _)) = &serving else {
+                if busy {
+                    continue;
+                }
+                break;
+            };
             let wait = Duration::from_micros(device.wake().saturating_sub(clock())).min(IDLE);
             match requests.recv_timeout(if busy { Duration::ZERO } else { wait }) {
                 Ok(request) => {
@@ -395,6 +421,8 @@ impl Own {
 /// The way between device and bridge.
 struct Carrier {
     bridge: Bridge,
+    /// Whether the server is waited for.
+    waits: bool,
     datagram: Vec<u8>,
     reply: Vec<u8>,
 }
@@ -404,7 +432,12 @@ impl Carrier {
     fn exchange(&mut self, now: u64, transmit: impl FnOnce(u64, &mut [u8]) -> Option<usize>) -> Option<Option<&[u8]>> {
         let len = transmit(now, &mut self.datagram)?;
         let said = self.datagram.get(..len).unwrap_or_default();
-        match self.bridge.receive(said, &mut self.reply) {
+        let said = if self.waits {
+            self.bridge.exchange(said, &mut self.reply)
+        } else {
+            self.bridge.receive(said, &mut self.reply)
+        };
+        match said {
             Ok(true) => Some(Some(&self.reply)),
             Ok(false) => Some(None),
             Err(error) => {

@@ -501,11 +501,24 @@ impl Site {
         Ok(enrolled.device)
     }
 
-    /// Delivers what waits, once, whatever the intervals say; whether all went well.
+    /// Delivers what waits, reports and what a child said of itself, whatever the intervals say; whether all went well.
     pub fn deliver(&self) -> Result<(), String> {
         let mut failed = Ok(());
         for child in self.children() {
             let _carrying = lock(&child.carrying);
+            let state = child.state();
+            let spoke = state.seen.is_some() && state.error.is_none();
+            let wait = state.untold().filter(|_| spoke).map(|at| at.saturating_sub(self.now()));
+            drop(state);
+            if let Some(wait) = wait {
+                // Who was answered a moment ago is not answered again yet.
+                std::thread::sleep(wait.min(GAP));
+                self.carry(&child);
+            }
+            if let Some(error) = child.state().error.clone() {
+                failed = Err(error);
+                continue;
+            }
             while self.spool.has(child.id) {
                 let before = self.spool.oldest(child.id, 1);
                 self.carry(&child);

@@ -156,7 +156,7 @@ impl Device {
     fn new(tenant: &str, number: u32) -> Self {
         let mut seed = [0x77; 32];
         seed[..4].copy_from_slice(&number.to_le_bytes());
-        let key = SecretKey::from_seed(seed);
+        let key = SecretKey::from_seed(seed).expect("a seed");
         let hash = Sha256::new_with_prefix(tenant).chain_update([0]).chain_update(key.public()).finalize();
         Self { key, id: hash[..16].try_into().expect("16 bytes"), number }
     }

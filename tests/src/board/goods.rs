@@ -60,7 +60,7 @@ pub struct Goods {
 }
 
 fn key(role: Role) -> SecretKey {
-    SecretKey::from_seed([role as u8 + 1; 32])
+    SecretKey::from_seed([role as u8 + 1; 32]).expect("a seed")
 }
 
 /// A root in which each role has one key.

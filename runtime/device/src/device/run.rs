@@ -86,6 +86,10 @@ impl<'a, B: Backend> Engine<'a, B> {
         Self { ops, backend, arena, golden: None, beside: None, same: Same::default() }
     }
 
+    pub(super) fn into_arena(self) -> &'a mut [u8] {
+        self.arena
+    }
+
     /// Loads a package and runs it; `None` when it does not load.
     ///
     /// A package is loaded for each inference. That takes a proof of the plan, little beside the inference itself, and in

@@ -146,6 +146,10 @@ impl<'a> Talk<'a> {
         talk
     }
 
+    pub(super) fn into_documents(self) -> &'a mut [u8] {
+        self.documents
+    }
+
     /// Below `of`.
     fn random(&mut self, of: u64) -> u64 {
         self.random ^= self.random << 13;

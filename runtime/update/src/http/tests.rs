@@ -91,7 +91,7 @@ fn what_is_signed_binds_method_path_nonce_and_body() {
     let signed = message("POST", POLL_PATH, "5", b"body");
     let expected = b"dunlin-request-1\0POST\n/d/v1/poll\n5\n";
     assert_eq!(signed.split_at(expected.len()), (&expected[..], &dunlin_package::Hash::of(&[b"body"])[..]));
-    let key = SecretKey::from_seed([1; 32]);
+    let key = SecretKey::from_seed([1; 32]).expect("a seed");
     let text = signature(&key, "POST", POLL_PATH, "5", b"body");
     let digits: Vec<u8> = text.as_bytes().chunks(2).map(|p| (nibble(p[0]) << 4) | nibble(p[1])).collect();
     assert_eq!(digits, key.sign_bytes(&signed));

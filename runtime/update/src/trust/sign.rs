@@ -19,9 +19,12 @@ impl fmt::Debug for SecretKey {
 
 impl SecretKey {
     /// The key of a seed, which has to be 32 random bytes.
-    #[must_use]
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new(seed)))
+    ///
+    /// # Errors
+    /// [`SeedError`] when they are all zero, as those of a file that was never written are.
+    pub fn from_seed(seed: [u8; 32]) -> Result<Self, SeedError> {
+        let pair = ed25519_compact::KeyPair::try_from_seed(ed25519_compact::Seed::new(seed));
+        pair.map(Self).map_err(|_| SeedError)
     }
 
     /// The public half.
@@ -41,6 +44,18 @@ impl SecretKey {
         self.sign(message)
     }
 }
+
+/// A seed of zeros, which anybody could guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeedError;
+
+impl fmt::Display for SeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the key's seed is nothing but zeros: take 32 random bytes, or restore the key's file")
+    }
+}
+
+impl std::error::Error for SeedError {}
 
 /// Why a document cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,4 +118,22 @@ pub fn sign(document: &[u8], role: Role, key: &SecretKey) -> Result<Vec<u8>, Sig
     signatures.iter().for_each(|s| bytes.extend(*s));
     bytes.extend(payload);
     if bytes.len() > MAX_DOCUMENT { Err(SignError::TooLong) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_no_seed() {
+        assert_eq!(SecretKey::from_seed([0; 32]).err(), Some(SeedError));
+        assert!(SeedError.to_string().contains("nothing but zeros"));
+        // RFC 8032, section 7.1, test 1.
+        let seed = [
+            0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49,
+            0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
+        ];
+        let public = SecretKey::from_seed(seed).expect("a seed").public();
+        assert_eq!(public[..4], [0xd7, 0x5a, 0x98, 0x01]);
+    }
 }

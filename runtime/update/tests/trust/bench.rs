@@ -15,7 +15,7 @@ pub(crate) const NOW: u64 = 1_800_000_000;
 const SLOT: u32 = 2048;
 
 pub(crate) fn key(n: u8) -> SecretKey {
-    SecretKey::from_seed([n; 32])
+    SecretKey::from_seed([n; 32]).expect("a seed")
 }
 
 /// Keys 1, 2, 3 are root's with threshold 2; 4 and 5 targets' with threshold 2; 6 is rollout's; 7 the distributor's.

@@ -212,7 +212,16 @@ pub(super) fn run(quiet: bool) -> Outcome<(Value, Outcome<()>)> {
                 },
             ]);
         }
-        print!("{}", table(&rows, &[3, 4, 5, 6, 7, 8, 9]));
+        let text = table(&rows, &[3, 4, 5, 6, 7, 8, 9]);
+        let term = console::Term::stdout();
+        let longest = text.lines().map(|l| l.chars().count()).max().unwrap_or(0);
+        if term.is_term() && longest > usize::from(term.size().1) {
+            // Lines that wrap are no table; what each model does is in the README of the models.
+            rows.iter_mut().for_each(|row| drop(row.remove(1)));
+            print!("{}", table(&rows, &[2, 3, 4, 5, 6, 7, 8]));
+        } else {
+            print!("{text}");
+        }
         println!(
             "\nPackage and arena in bytes. Golden vectors are ONNX Runtime's, compared bit for bit with {} kernels.",
             backends.join(" and ")

@@ -11,7 +11,7 @@ fn cells<const N: usize>(row: [&str; N]) -> Vec<String> {
 }
 
 /// Before it begins.
-pub(super) fn beginning(quiet: bool, world: &World, seed: u64) {
+pub(super) fn beginning(quiet: bool, world: &World, seed: u64, serve: bool) {
     if quiet {
         return;
     }
@@ -19,6 +19,9 @@ pub(super) fn beginning(quiet: bool, world: &World, seed: u64) {
         "\nA fleet: the real server on {}, with a temporary database and a clock that is set forward; {} simulated\ndevices, seed {seed}. They run the engine on real images, check signatures, try candidates and take them back, and\nreport. Simulated are their latencies, and that days pass in moments. An answer that is less than 50 % sure cannot be\nused: the inference counts as failed. All leave the factory with v1.\n",
         world.url, world.devices
     );
+    if serve {
+        println!("Dashboard: {}, log in with {}\n", world.url, world.token);
+    }
 }
 
 /// Before a rollout.
@@ -47,8 +50,11 @@ pub(super) fn verdict(quiet: bool, day: f64, verdict: &Value) {
 /// What runs.
 pub(super) fn day(world: &World, census: &[u64], status: Option<&Value>) {
     let runs: Vec<String> = world.versions.iter().zip(census).map(|(v, n)| format!("{} {n:>4}", v.name)).collect();
-    let now = status.map_or("", |s| view::text(s, "verdict"));
-    println!("day {:>4.1}  {}   {now}", world.days(), runs.join("  "));
+    let now = status.map_or("", |s| match view::text(s, "phase") {
+        phase @ ("Completed" | "RolledBack") => ended(phase),
+        _ => view::text(s, "verdict"),
+    });
+    println!("{}", format!("day {:>4.1}  {}   {now}", world.days(), runs.join("  ")).trim_end());
 }
 
 fn number(value: &Value) -> String {
@@ -60,7 +66,7 @@ fn percent(value: &Value) -> String {
 }
 
 /// What happened.
-pub(super) fn end(summary: &Value) {
+pub(super) fn end(summary: &Value, serve: bool) {
     println!(
         "\nWhat happened, {} days in {:.0} seconds\n",
         days(&summary["days"]),
@@ -87,7 +93,8 @@ pub(super) fn end(summary: &Value) {
     for rollout in summary["rollouts"].as_array().into_iter().flatten() {
         let (to, phase) = (view::text(rollout, "to"), view::text(rollout, "phase"));
         println!(
-            "{to}: {phase} after {:.1} days, when {} devices had run it",
+            "{to}: {} after {:.1} days, when {} devices had run it",
+            ended(phase),
             rollout["ended"].as_f64().unwrap_or(0.0) - rollout["began"].as_f64().unwrap_or(0.0),
             number(&rollout["exposed"])
         );
@@ -128,7 +135,9 @@ pub(super) fn end(summary: &Value) {
         number(&flock["inferences"]),
         flock["poll_ms"]["p50"].as_f64().unwrap_or(0.0)
     );
-    println!("Dashboard: {} (`dunlin demo --serve` keeps it open)", view::text(summary, "dashboard"));
+    if !serve {
+        println!("`dunlin demo --serve` keeps the dashboard open, to look at all this.");
+    }
 }
 
 /// What devices counted against the package's own reference, in a line.
@@ -149,6 +158,15 @@ fn drift(of: &Value) -> String {
         "act" | "warn" => format!("what its devices saw is not what its author's reference says: {}", grave.join(", ")),
         "steady" => "what its devices saw is what its author's reference says".to_owned(),
         _ => "too few of its devices to compare with its author's reference".to_owned(),
+    }
+}
+
+/// A phase that a rollout ends in, as it is said.
+fn ended(phase: &str) -> &str {
+    match phase {
+        "Completed" => "completed",
+        "RolledBack" => "rolled back",
+        other => other,
     }
 }
 

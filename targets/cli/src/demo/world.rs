@@ -21,7 +21,7 @@ use crate::flock::digits::{self, DEADLINE, Images};
 use crate::flock::drive::Flock;
 use crate::flock::faults::Faults;
 use crate::flock::pace::Pace;
-use crate::flock::random::key_seed;
+use crate::flock::random;
 use crate::flock::real::{Factory, Real, Terms, arena};
 use crate::trust::hex;
 
@@ -49,7 +49,7 @@ pub(super) struct World {
     clock: ManualClock,
     pub(super) url: String,
     /// Whoever looks at the dashboard.
-    token: String,
+    pub(super) token: String,
     pub(super) operator: Client,
     targets: SecretKey,
     pub(super) versions: Vec<Version>,
@@ -108,7 +108,7 @@ impl World {
         let operator = Client::new(&url, &token("demo-operator", "admin")?)?;
         let (enrol, looker) = (token("demo-factory", "enrol")?, token("demo-dashboard", "operator")?);
 
-        let secret = |n: u32| SecretKey::from_seed(key_seed(seed, u32::MAX - n));
+        let secret = |n: u32| random::key(seed, u32::MAX - n);
         let (root_key, targets) = (secret(0), secret(1));
         let shown = operator.get("/v1/root")?;
         let key = shown["server_key"].as_str().and_then(unhex).and_then(|k| k.try_into().ok());
@@ -138,7 +138,7 @@ impl World {
         let carrier = carrier.map_err(|e| fault("the way to the server", e))?;
         let site = Site::open(SiteOptions {
             token: Some(enrol),
-            secret: Some(key_seed(seed, u32::MAX - 2)),
+            secret: Some(random::key_seed(seed, u32::MAX - 2)),
             attributes: [("flock".to_owned(), "simulated".to_owned())].into(),
             max_children: devices as usize,
             max_wait: Duration::from_secs(86_400),
@@ -159,7 +159,7 @@ impl World {
             interval: INTERVAL * 3_600_000_000,
             window: INTERVAL * 3_600_000_000,
         });
-        let flock = Flock::new((0..devices).map(|n| Real::new(&terms, n)), THREADS);
+        let flock = Flock::new(devices, THREADS, |n| Real::new(&terms, n));
         let mut world = Self {
             runtime,
             server: Some(server),

@@ -32,18 +32,25 @@ pub struct Flock<M> {
 }
 
 impl<M: Member> Flock<M> {
-    /// Members with the moment at which each has something to do first, on so many threads.
+    /// So many members on so many threads. `make` gives one by its number, with the moment at which it has something to do
+    /// first; keys take their time, so each thread makes its own.
     #[must_use]
-    pub fn new(members: impl IntoIterator<Item = (u64, M)>, threads: usize) -> Self {
-        let mut slices: Vec<Slice<M>> =
-            (0..threads.max(1)).map(|_| Slice { members: Vec::new(), due: BinaryHeap::new() }).collect();
-        let count = slices.len();
-        for (n, (first, member)) in members.into_iter().enumerate() {
-            if let Some(slice) = slices.get_mut(n % count) {
+    pub fn new(members: u32, threads: usize, make: impl Fn(u32) -> (u64, M) + Sync) -> Self {
+        let (threads, make) = (u32::try_from(threads).unwrap_or(u32::MAX).max(1), &make);
+        let slice = |thread: u32| {
+            let mut slice = Slice { members: Vec::new(), due: BinaryHeap::new() };
+            for n in (thread..members).step_by(threads as usize) {
+                let (first, member) = make(n);
                 slice.due.push(Reverse((first, slice.members.len())));
                 slice.members.push(member);
             }
-        }
+            slice
+        };
+        let slices = std::thread::scope(|scope| {
+            let made: Vec<_> = (0..threads).map(|thread| scope.spawn(move || slice(thread))).collect();
+            // Who panicked has said so.
+            made.into_iter().filter_map(|m| m.join().ok()).collect()
+        });
         Self { slices, tally: Mutex::default() }
     }
 
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn everybody_gets_their_turns_in_time() {
         let pace = Pace::told(Arc::new(SystemClock));
-        let mut flock = Flock::new((1..=10).map(|n| (n, Every(n * 10, Vec::new()))), 3);
+        let mut flock = Flock::new(10, 3, |n| (u64::from(n) + 1, Every(10 * (u64::from(n) + 1), Vec::new())));
         flock.run(&pace, 100);
         flock.run(&pace, 200);
         let mut turns = 0;

@@ -1,5 +1,6 @@
 //! Numbers that look random and are the same each time.
 
+use dunlin_update::trust::SecretKey;
 use sha2::{Digest as _, Sha256};
 
 /// SplitMix64 (Steele, Lea, Flood: *Fast splittable pseudorandom number generators*).
@@ -43,6 +44,18 @@ impl Random {
     /// Exponentially distributed with this mean.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.part()).ln()
+    }
+}
+
+/// A member's key.
+#[must_use]
+pub fn key(seed: u64, member: u32) -> SecretKey {
+    let mut bytes = key_seed(seed, member);
+    loop {
+        match SecretKey::from_seed(bytes) {
+            Ok(key) => return key,
+            Err(_) => bytes = Sha256::digest(bytes).into(),
+        }
     }
 }
 

@@ -205,14 +205,16 @@ impl Real {
             scores: Vec::new(),
             terms: terms.clone(),
         };
-        one.start(memory, StartCause::Power);
+        // What it is lent it keeps for the rest of the program, like its identity, and through all its starts.
+        let arena: &'static mut Block = Box::leak(Box::new(Block::zeroed(terms.factory.arena)));
+        let lent =
+            Lent { arena: &mut arena[..], documents: vec![0; DOCUMENTS].leak(), flags: vec![0; DOCUMENTS].leak() };
+        one.start(memory, Box::leak(Box::new(Applier::new())), lent, StartCause::Power);
         (0, one)
     }
 
     /// Switches it on.
-    ///
-    /// What it is lent it keeps for the rest of the program: a flock is made once, and crashes are few.
-    fn start(&mut self, memory: Memory, cause: StartCause) {
+    fn start(&mut self, memory: Memory, decoder: &'static mut Applier, lent: Lent<'static>, cause: StartCause) {
         self.boot += 1;
         self.faults += u32::from(cause == StartCause::Fault);
         let terms = &self.terms;
@@ -229,12 +231,9 @@ impl Real {
             root: terms.factory.root,
             factory: Some(terms.factory.installed),
         };
-        let decoder = Box::leak(Box::new(Applier::new()));
+        *decoder = Applier::new();
         // Memory does not fail, so a device without an updater is not to be expected; it would be silent.
         let Ok(updater) = Updater::open(memory, Ed25519, profile, cause, decoder) else { return };
-        let arena: &'static mut Block = Box::leak(Box::new(Block::zeroed(terms.factory.arena)));
-        let lent =
-            Lent { arena: &mut arena[..], documents: vec![0; DOCUMENTS].leak(), flags: vec![0; DOCUMENTS].leak() };
         let config = Config {
             boot: self.boot,
             cause,
@@ -251,7 +250,9 @@ impl Real {
 
     fn restart(&mut self) {
         if let Some(device) = self.device.take() {
-            self.start(device.into_updater().into_storage(), StartCause::Fault);
+            let (updater, lent) = device.into_parts();
+            let (memory, decoder) = updater.into_parts();
+            self.start(memory, decoder, lent, StartCause::Fault);
         }
     }
 
@@ -427,5 +428,60 @@ impl Member for Real {
     }
     fn running(&self) -> Option<[u8; 32]> {
         self.device.as_ref()?.check_in().running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_gateway::{Client, Connection, SiteOptions};
+    use dunlin_update::trust::{MAX_KEYS, RoleKeys};
+
+    use super::super::digits;
+    use super::*;
+
+    #[test]
+    fn crashes_take_no_memory() {
+        let images = Images::test().expect("images");
+        let package = digits::package("1", &images).expect("a package");
+        let one = RoleKeys { threshold: 1, keys: 1 };
+        let keys = [super::super::random::key(1, 1).public(); MAX_KEYS];
+        let root = RootKeys { version: 1, expires: u64::MAX, count: 1, keys, roles: [one; 4] };
+        let connection = Connection { server: "http://127.0.0.1:1".into(), ..Connection::default() };
+        let client = Client::new(&connection).expect("a client");
+        let terms = Arc::new(Terms {
+            site: Site::open(SiteOptions::new(client)).expect("in memory"),
+            factory: Factory::new(package, root).expect("it loads"),
+            name: "digits",
+            images,
+            usable: 0.5,
+            limits: Limits { inferences: 12, errors: 3, late: 3, deadline_us: DEADLINE },
+            faults: Faults::default(),
+            seed: 1,
+            rate: 60.0,
+            spread: 0,
+            interval: HOUR,
+            window: HOUR,
+        });
+        let (_, mut device) = Real::new(&terms, 7);
+        let places = |device: &mut Real| {
+            let (updater, lent) = device.device.take().expect("it runs").into_parts();
+            let (memory, decoder) = updater.into_parts();
+            let at = [
+                lent.arena.as_ptr(),
+                lent.documents.as_ptr(),
+                lent.flags.as_ptr(),
+                std::ptr::from_ref(&*decoder).cast(),
+            ];
+            device.start(memory, decoder, lent, StartCause::Power);
+            at
+        };
+        let before = places(&mut device);
+        let mut tally = Tally::default();
+        for hour in 0..5 {
+            device.restart();
+            device.infer(hour * HOUR, &mut tally);
+        }
+        assert_eq!(places(&mut device), before, "each start has what the one before had");
+        assert_eq!((tally.inferences, device.boot), (5, 8), "it runs after each");
     }
 }

@@ -15,7 +15,7 @@ use super::drive::Member;
 use super::faults::{Faults, within};
 use super::link::{Answered, Link, Signed};
 use super::pace::Pace;
-use super::random::{Random, key_seed};
+use super::random::{self, Random};
 use super::tally::Tally;
 
 const SECOND: u64 = 1_000_000;
@@ -110,7 +110,7 @@ impl StandIn {
             0
         };
         let one = Self {
-            key: SecretKey::from_seed(key_seed(terms.seed, member)),
+            key: random::key(terms.seed, member),
             random,
             id: [0; 16],
             due: Due::Enrol,

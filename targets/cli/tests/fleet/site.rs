@@ -119,7 +119,7 @@ impl Site {
     /// A device that says what it runs, as devices do.
     pub(crate) fn device(&self, n: u8, running: [u8; 32]) -> String {
         let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
-        let key = SecretKey::from_seed([n; 32]);
+        let key = SecretKey::from_seed([n; 32]).expect("a seed");
         let enrol = wire::Enrol {
             key: key.public(),
             target: "cortex-m4".into(),

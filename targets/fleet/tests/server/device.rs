@@ -67,7 +67,7 @@ impl Device {
     ) -> Self {
         let mut seed = [0x5A; 32];
         seed[..4].copy_from_slice(&n.to_le_bytes());
-        let key = SecretKey::from_seed(seed);
+        let key = SecretKey::from_seed(seed).expect("a seed");
         let answer = enrol(client, &tenant.enrol, &key).await;
         assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.json());
         let enrolled: wire::Enrolled = postcard::from_bytes(&answer.body).expect("an answer");

@@ -17,7 +17,7 @@ fn only_signed_requests_are_taken_and_each_once() {
         let mut device = Device::enrol(&site.client, &tenant, 1, Some([1; 32]), &site.clock).await;
         let again = Device::enrol(&site.client, &tenant, 1, None, &site.clock).await;
         assert_eq!(device.id, again.id, "the same key is the same device");
-        device::enrol(&site.client, &tenant.viewer, &SecretKey::from_seed([3; 32])).await.refused(403);
+        device::enrol(&site.client, &tenant.viewer, &SecretKey::from_seed([3; 32]).expect("a seed")).await.refused(403);
 
         let answer = device.poll(&site.client).await;
         assert!(answer.offer.is_none() && answer.next >= 150 && answer.next <= 450, "{answer:?}");

@@ -278,7 +278,7 @@ fn rates_and_quotas_hold() {
         for n in 0..2 {
             Device::enrol(&site.client, &tenant, n, None, &site.clock).await;
         }
-        let key = dunlin_update::trust::SecretKey::from_seed([77; 32]);
+        let key = dunlin_update::trust::SecretKey::from_seed([77; 32]).expect("a seed");
         device::enrol(&site.client, &tenant.enrol, &key).await.refused(507);
         // Those that are enrolled may do so again.
         Device::enrol(&site.client, &tenant, 1, None, &site.clock).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use dunlin_fleet::{Config, ManualClock, Role, Server, hex};
 use dunlin_package::{Builder, ManifestDraft, Package};
 use dunlin_update::trust::{self, MAX_KEYS, Release, Role as Signer, RoleKeys, RootKeys, SecretKey};
@@ -112,7 +112,10 @@ impl Published {
 
 impl Keys {
     pub(crate) fn new(n: u8) -> Self {
-        Self { root: SecretKey::from_seed([n; 32]), targets: SecretKey::from_seed([n ^ 0x80; 32]) }
+        Self {
+            root: SecretKey::from_seed([n; 32]).expect("a seed"),
+            targets: SecretKey::from_seed([n ^ 0x80; 32]).expect("a seed"),
+        }
     }
 
     /// A root that gives the server's key the role of rollouts.

@@ -47,14 +47,14 @@ impl Fleet {
         let address = server.address();
         let system = runtime.block_on(server.token("system", "installer", Role::Admin)).expect("a token");
         let agent = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build().new_agent();
-        let root = SecretKey::from_seed([1; 32]);
+        let root = SecretKey::from_seed([1; 32]).expect("a seed");
         let mut fleet = Self {
             runtime,
             server: Some(server),
             folder: folder.into(),
             url: format!("http://{address}"),
             port: address.port(),
-            targets: SecretKey::from_seed([2; 32]),
+            targets: SecretKey::from_seed([2; 32]).expect("a seed"),
             root: RootKeys {
                 version: 1,
                 expires: u64::MAX,

@@ -66,7 +66,7 @@ fn a_client_enrols_polls_and_fetches_in_ranges() {
     let package = fleet.publish(1, 3000);
     fleet.roll_out("r", &package, None, 100);
     let client = client(&fleet);
-    let key = SecretKey::from_seed([9; 32]);
+    let key = SecretKey::from_seed([9; 32]).expect("a seed");
     let enrolled = client.enrol(&fleet.enrol, &key, "sim", "m", &BTreeMap::new()).expect("enrolled");
     assert_eq!(client.enrol(&fleet.enrol, &key, "sim", "m", &BTreeMap::new()).expect("again").device, enrolled.device);
     let device = Credentials::new(enrolled.device, key);
@@ -86,11 +86,12 @@ fn a_client_enrols_polls_and_fetches_in_ranges() {
     let again = client.poll(&device, &poll(None), Some(&polled.tag)).expect("polled");
     assert_eq!((again.answer, again.tag), (None, polled.tag));
 
-    let refused = client.enrol("dnl_wrong", &SecretKey::from_seed([8; 32]), "sim", "m", &BTreeMap::new());
+    let refused =
+        client.enrol("dnl_wrong", &SecretKey::from_seed([8; 32]).expect("a seed"), "sim", "m", &BTreeMap::new());
     let refused = refused.expect_err("no such token");
     assert_eq!((refused.status(), refused.is_passing()), (Some(401), false));
     assert!(refused.to_string().contains("ask for a new one"), "{refused}");
-    let stranger = Credentials::new([7; 16], SecretKey::from_seed([7; 32]));
+    let stranger = Credentials::new([7; 16], SecretKey::from_seed([7; 32]).expect("a seed"));
     let unknown = client.poll(&stranger, &poll(None), None).expect_err("nobody knows it");
     assert!(unknown.to_string().contains("enrol it"), "{unknown}");
     let old = client.range("/d/v1/artifact/00?t=a&until=1&m=00", 0, 10).expect_err("no such address");
@@ -102,7 +103,7 @@ fn who_asks_too_often_is_told_to_wait() {
     let folder = tempfile::tempdir().expect("a folder");
     let fleet = Fleet::start(folder.path(), 60);
     let client = client(&fleet);
-    let key = SecretKey::from_seed([9; 32]);
+    let key = SecretKey::from_seed([9; 32]).expect("a seed");
     let enrolled = client.enrol(&fleet.enrol, &key, "sim", "m", &BTreeMap::new()).expect("enrolled");
     let device = Credentials::new(enrolled.device, key);
     let refused = (0..100).find_map(|_| client.poll(&device, &poll(None), None).err()).expect("the server has limits");
@@ -132,7 +133,7 @@ fn a_gateway_whose_clock_is_wrong_takes_the_servers() {
         let clock = Arc::new(Wrong(SystemClock::default(), off * 1_000_000));
         let connection = Connection { server: fleet.url.clone(), ..Connection::default() };
         let client = Client::with_clock(&connection, clock).expect("a client");
-        let key = SecretKey::from_seed([off.signum() as u8; 32]);
+        let key = SecretKey::from_seed([off.signum() as u8; 32]).expect("a seed");
         let enrolled = client.enrol(&fleet.enrol, &key, "sim", "m", &BTreeMap::new()).expect("enrolled");
         let device = Credentials::new(enrolled.device, key);
         for round in 0..3 {

@@ -325,48 +325,71 @@ fn over_tls_with_an_own_authority_and_a_client_certificate() {
     assert!(!output.status.success() && error.contains("certificate"), "{error}");
 }
 
+/// A model of the gateway's own and what applications do with it.
+struct Modelled {
+    bytes: Vec<u8>,
+    name: String,
+    target: String,
+    input: Vec<u8>,
+}
+
+impl Modelled {
+    fn new() -> Self {
+        use dunlin_engine::{Model, ops};
+        use dunlin_kernels::Scalar;
+        use dunlin_package::Package;
+        let bytes = include_bytes!("../../../../firmware-examples/recorder/data/kws.dunlin").to_vec();
+        // The engine wants packages at a multiple of 16.
+        let mut room = vec![0; bytes.len() + 16];
+        let skip = room.as_ptr().align_offset(16);
+        room[skip..skip + bytes.len()].copy_from_slice(&bytes);
+        let package = Package::open(&room[skip..skip + bytes.len()]).expect("opens");
+        let model = Model::load(&package, ops::all::<Scalar>()).expect("loads");
+        let (name, target) = (package.manifest().name.to_owned(), package.manifest().target.to_owned());
+        let input = vec![0; model.plan().input(0).and_then(|id| model.plan().tensor(id)).expect("an input").bytes()];
+        Self { bytes, name, target, input }
+    }
+
+    /// The section of the configuration.
+    fn section(&self, fleet: &Fleet, folder: &std::path::Path) -> String {
+        let (name, target, root) = (&self.name, &self.target, folder.join("root"));
+        std::fs::write(&root, &fleet.root_document).expect("written");
+        format!(
+            "[model]\nidentity = \"gateway\"\nname = {name:?}\ntarget = {target:?}\nroot = {root:?}\n\
+             listen = \"127.0.0.1:0\"\ntrial = {{ inferences = 5 }}\n"
+        )
+    }
+}
+
+/// One inference: how it was served, by what, and the outputs.
+fn ask(line: &mut TcpStream, input: &[u8]) -> (u8, Vec<u8>, Vec<u8>) {
+    line.write_all(&(input.len() as u32).to_le_bytes()).expect("sent");
+    line.write_all(input).expect("sent");
+    let mut head = [0; 37];
+    line.read_exact(&mut head).expect("an answer");
+    let mut outputs = vec![0; u32::from_le_bytes(head[33..].try_into().expect("four")) as usize];
+    line.read_exact(&mut outputs).expect("outputs");
+    (head[0], head[1..33].to_vec(), outputs)
+}
+
 /// A model of the gateway's own, whose inferences an application asks for.
 #[test]
 fn it_runs_a_model_of_its_own_and_has_it_updated() {
-    use dunlin_engine::{Model, ops};
-    use dunlin_kernels::Scalar;
-    use dunlin_package::Package;
     let folder = tempfile::tempdir().expect("a folder");
     let fleet = Fleet::start(&folder.path().join("fleet"), 1);
-    let bytes = include_bytes!("../../../../firmware-examples/recorder/data/kws.dunlin").to_vec();
-    // The engine wants packages at a multiple of 16.
-    let mut room = vec![0; bytes.len() + 16];
-    let skip = room.as_ptr().align_offset(16);
-    room[skip..skip + bytes.len()].copy_from_slice(&bytes);
-    let package = Package::open(&room[skip..skip + bytes.len()]).expect("opens");
-    let model = Model::load(&package, ops::all::<Scalar>()).expect("loads");
-    let (name, target) = (package.manifest().name, package.manifest().target);
-    let input = vec![0; model.plan().input(0).and_then(|id| model.plan().tensor(id)).expect("an input").bytes()];
-    let published = fleet.publish_bytes(1, bytes.clone());
-    let root = folder.path().join("root");
-    std::fs::write(&root, &fleet.root_document).expect("written");
-    let section = format!(
-        "[model]\nidentity = \"gateway\"\nname = {name:?}\ntarget = {target:?}\nroot = {root:?}\n\
-         listen = \"127.0.0.1:0\"\ntrial = {{ inferences = 5 }}\n"
-    );
+    let model = Modelled::new();
+    let input = &model.input;
+    let published = fleet.publish_bytes(1, model.bytes.clone());
+    let section = model.section(&fleet, folder.path());
     let config = configure(&folder.path().join("gateway"), &fleet.url, &fleet.enrol, 0, &section);
     let mut gateway = Gateway::start(&config);
-    let ask = |line: &mut TcpStream, input: &[u8]| {
-        line.write_all(&(input.len() as u32).to_le_bytes()).expect("sent");
-        line.write_all(input).expect("sent");
-        let mut head = [0; 37];
-        line.read_exact(&mut head).expect("an answer");
-        let mut outputs = vec![0; u32::from_le_bytes(head[33..].try_into().expect("four")) as usize];
-        line.read_exact(&mut outputs).expect("outputs");
-        (head[0], head[1..33].to_vec(), outputs)
-    };
     let mut line = TcpStream::connect(address(&mut gateway.out, "applications on ")).expect("a line");
-    assert_eq!(ask(&mut line, &input).0, 1, "there is no package yet");
+    assert_eq!(ask(&mut line, input).0, 1, "there is no package yet");
     fleet.roll_out("r", &published, None, 100);
     let until = Instant::now() + Duration::from_secs(60);
     let mut served = 0;
     let first = loop {
-        let (status, digest, outputs) = ask(&mut line, &input);
+        let (status, digest, outputs) = ask(&mut line, input);
         if status == 0 {
             assert_eq!(digest, published.digest);
             served += 1;
@@ -399,6 +422,54 @@ fn it_runs_a_model_of_its_own_and_has_it_updated() {
     drop(fleet);
     let mut gateway = Gateway::start(&config);
     let mut line = TcpStream::connect(address(&mut gateway.out, "applications on ")).expect("a line");
-    assert_eq!(ask(&mut line, &input), (0, published.digest.to_vec(), first));
+    assert_eq!(ask(&mut line, input), (0, published.digest.to_vec(), first));
     assert!(gateway.stop().success());
+}
+
+/// Without a process that stays: one round checks in, fetches and starts what is offered, and tells so.
+#[test]
+fn once_is_a_whole_round_for_its_own_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut fleet = Fleet::start(&folder.path().join("fleet"), 60);
+    let model = Modelled::new();
+    let section = model.section(&fleet, folder.path());
+    let config = configure(&folder.path().join("gateway"), &fleet.url, &fleet.enrol, 0, &section);
+    let once = || run(&config, &["run", "--once"]);
+    let seen = || {
+        let mut listed = fleet.call("GET", "/v1/devices", serde_json::Value::Null);
+        assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+        listed[0].take()
+    };
+    let (output, _, error) = once();
+    assert!(output.status.success(), "{error}");
+    let first = seen();
+    assert_eq!((&first["phase"], &first["model"]), (&json!("Idle"), &json!(model.name)), "{first}");
+    let published = fleet.publish_bytes(1, model.bytes.clone());
+    fleet.roll_out("r", &published, None, 100);
+    let (output, _, error) = once();
+    assert!(output.status.success(), "{error}");
+    let then = seen();
+    assert_eq!(
+        (&then["id"], &then["phase"], &then["running"]),
+        (&first["id"], &json!("Trial"), &json!(published.id())),
+        "{then}"
+    );
+    // The next round changes nothing: applications are missing.
+    assert!(once().0.status.success());
+    assert_eq!(seen()["phase"], "Trial");
+    let mut gateway = Gateway::start(&config);
+    let mut line = TcpStream::connect(address(&mut gateway.out, "applications on ")).expect("a line");
+    for n in 0..8 {
+        let (status, digest, _) = ask(&mut line, &model.input);
+        assert_eq!((status, &digest[..]), (0, &published.digest[..]), "inference {n}");
+    }
+    assert!(gateway.stop().success());
+    let (output, _, error) = once();
+    assert!(output.status.success(), "{error}");
+    let end = seen();
+    assert_eq!((&end["running"], &end["last_outcome"]), (&json!(published.id()), &json!("Confirmed")), "{end}");
+    // A server that is away is told, also when no report waits.
+    fleet.stop();
+    let (output, _, error) = once();
+    assert!(!output.status.success() && error.contains("did not answer"), "{error}");
 }

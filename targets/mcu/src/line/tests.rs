@@ -23,7 +23,7 @@ const N: usize = 160;
 const CHUNK: u16 = 128;
 
 fn key(role: Role) -> SecretKey {
-    SecretKey::from_seed([role as u8 + 1; 32])
+    SecretKey::from_seed([role as u8 + 1; 32]).expect("a seed")
 }
 
 fn root(version: u32) -> RootKeys {

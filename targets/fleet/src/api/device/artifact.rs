@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 
 use crate::api::input::{Ask, digest};
@@ -54,29 +56,23 @@ pub(super) async fn artifact(
         }
         None => None,
     };
-    let partial = range.is_some();
-    let mut part = range.unwrap_or(0..len);
-    if partial {
-        part.end = part.end.min(part.start + MOST);
-    }
+    let headers = [
+        (header::ETAG, tag),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned()),
+    ];
+    let Some(mut part) = range else {
+        let parts = app.artifacts.stream(bytes, len).await?;
+        let parts = parts.inspect_ok(move |part| app.metrics.bytes.add(part.len() as u64));
+        let length = [(header::CONTENT_LENGTH, len.to_string())];
+        return Ok((headers, length, Body::from_stream(parts)).into_response());
+    };
+    part.end = part.end.min(part.start + MOST);
     let body = app.artifacts.range(&bytes, part.clone()).await?;
     app.metrics.bytes.add(body.len() as u64);
-    let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let mut response = (
-        status,
-        [
-            (header::ETAG, tag),
-            (header::ACCEPT_RANGES, "bytes".to_owned()),
-            (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-            (header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned()),
-        ],
-        body,
-    )
-        .into_response();
-    if partial && let Ok(value) = HeaderValue::from_str(&format!("bytes {}-{}/{len}", part.start, part.end - 1)) {
-        response.headers_mut().insert(header::CONTENT_RANGE, value);
-    }
-    Ok(response)
+    let range = [(header::CONTENT_RANGE, format!("bytes {}-{}/{len}", part.start, part.end - 1))];
+    Ok((StatusCode::PARTIAL_CONTENT, headers, range, body).into_response())
 }
 
 /// One range of bytes (RFC 9110, section 14.1.2), if it is within the length. Several are not served: `None`.

@@ -1,8 +1,10 @@
 //! Packages and differences between them. What is published stays as it is.
 
-use axum::body::Bytes;
+use axum::body::Body as Content;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing;
 use axum::{Json, Router};
 use dunlin_package::Package as Opened;
@@ -21,7 +23,7 @@ use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex::unhex_array;
 use crate::server::App;
 use crate::store::packages::{self, Package};
-use crate::store::{audit, signed, tenants};
+use crate::store::{audit, signed, tenants, unsigned};
 use crate::{hex, unhex};
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -61,10 +63,12 @@ async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>
     params(("digest" = String, Path, description = "Its digest")),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = "default", body = Problem)))]
-async fn content(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Bytes> {
+async fn content(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Response> {
     let package = find(&app, &who, &id).await?;
     let hash = unhex_array::<32>(&package.hash).ok_or_else(|| ApiError::unavailable("the row is damaged"))?;
-    Ok(app.artifacts.range(&hash, 0..crate::store::unsigned(package.len)).await?)
+    let parts = app.artifacts.stream(hash, unsigned(package.len)).await?;
+    let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, package.len.to_string())];
+    Ok((headers, Content::from_stream(parts)).into_response())
 }
 
 async fn find(app: &App, who: &Principal, id: &str) -> ApiResult<Package> {
@@ -141,7 +145,10 @@ async fn put(
         document: document.clone(),
     };
     if let Some(known) = packages::get(&mut *app.store.read().await?, &who.tenant.id, &id).await? {
-        return same(known, &package);
+        let known = same(known, &package)?;
+        // A store that has lost it gets it back.
+        app.artifacts.put(body).await?;
+        return Ok(known);
     }
     // The bytes first: a row never names what is not there.
     app.artifacts.put(body).await?;

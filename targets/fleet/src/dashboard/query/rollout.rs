@@ -68,7 +68,8 @@ fn version(models: &Models, of: &Stored, digest: Option<&String>) -> String {
 
 async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Result<RolloutLine, sqlx::Error> {
     let ways = ways(connection, &of.tenant, &of.id).await?;
-    let last = verdicts(connection, of, 1).await?.into_iter().next();
+    let list = verdicts(connection, of, VERDICTS).await?;
+    let last = deciding(&list, of.rollout.phase()).first();
     let sum = |part: &dyn Fn(&Way) -> i64| unsigned(ways.iter().map(part).sum());
     let told = sum(&|way| if is_candidate(way.arm) { way.hops[0] } else { way.runs });
     let stage = of.rollout.plan().stage(of.rollout.stage());
@@ -84,9 +85,8 @@ async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Resu
             let (name, whom) = judgement::exposure(&stage.exposure);
             format!("{name}, {whom}")
         }),
-        verdict: last.as_ref().map(verdict_badge),
+        verdict: last.map(verdict_badge),
         reason: last
-            .as_ref()
             .map_or_else(String::new, |v| numbers(v).1.map_or_else(|| v.reason.clone(), |d| d.reason.to_string())),
         updated: Rate::new(sum(&|way| way.runs), told),
         reverted: sum(&|way| way.reverted),
@@ -141,6 +141,16 @@ fn strategy(request: &str) -> String {
         Some("hold_back") => format!("all but {} %", percent()),
         _ => "stages of its own".to_owned(),
     }
+}
+
+/// Verdicts, newest first, from the one that led to the phase on. What is judged after the end changes nothing: that it holds
+/// then would read as if it waited for something.
+fn deciding(list: &[Verdict], phase: Phase) -> &[Verdict] {
+    if !matches!(phase, Phase::Completed | Phase::RolledBack) {
+        return list;
+    }
+    let at = list.iter().position(|v| v.verdict != "Hold").unwrap_or(0);
+    list.get(at..).unwrap_or_default()
 }
 
 /// Verdicts, newest first, as lines: those that only say that it waits are one line for as long as it does.
@@ -279,7 +289,8 @@ pub(in crate::dashboard) async fn one(
     let rollout = &of.rollout;
     let started = rollout.phase() != Phase::Draft;
     let decision = rollout.judge(&of.evidence, unsigned(frame.now));
-    let mut lines = verdict_lines(&verdicts(connection, &of, VERDICTS).await?, rollout.phase()).into_iter();
+    let verdicts = verdicts(connection, &of, VERDICTS).await?;
+    let mut lines = verdict_lines(deciding(&verdicts, rollout.phase()), rollout.phase()).into_iter();
     let last = lines.next();
     let earlier = lines.take(LINES).collect();
     let ways = ways(connection, &of.tenant, &of.id).await?;
@@ -354,5 +365,10 @@ mod tests {
         let lines = verdict_lines(&list, Phase::Running);
         let seen: Vec<(i64, u64, i64)> = lines.iter().map(|l| (l.n, l.repeated, l.since)).collect();
         assert_eq!(seen, [(6, 2, 500), (4, 1, 400), (3, 3, 100)]);
+        // After the end the last decision is what it came to.
+        let first = |phase| deciding(&list, phase).first().map(|v| v.n);
+        assert_eq!((first(Phase::Running), first(Phase::Completed)), (Some(6), Some(4)));
+        assert_eq!(deciding(&list[3..], Phase::RolledBack).len(), 3, "one that was ended by hand");
+        assert!(deciding(&[], Phase::Completed).is_empty());
     }
 }

@@ -21,6 +21,18 @@ pub(crate) struct HealthPage {
     pub(crate) rates_over_time: Chart,
 }
 
+impl HealthPage {
+    /// Alerts that somebody has to do something about.
+    pub(crate) fn urgent(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().filter(|a| a.tone != Tone::Good)
+    }
+
+    /// What went well, for who wants to know.
+    pub(crate) fn news(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().filter(|a| a.tone == Tone::Good)
+    }
+}
+
 /// Devices by when they were last heard of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Devices {

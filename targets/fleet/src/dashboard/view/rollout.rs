@@ -81,6 +81,7 @@ impl StepState {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Passed => "passed",
+            Self::Current(Tone::Bad) => "taken back here",
             Self::Current(_) => "now",
             Self::ToCome => "to come",
         }
