@@ -70,3 +70,6 @@ impl Demo {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
