@@ -55,7 +55,9 @@ fn real_devices_run_a_candidate_in_the_shadow_and_by_turns() {
           "device_days": 20 },
     ]);
     let path = put(&world, "shadow", (0, 1), &stages);
-    let status = until(&mut world, &path, "a shadow that has been compared", |s| s["shadow"]["runs"].as_u64() > Some(50));
+    let compared = |s: &Value| s["agreement"]["devices"].as_u64() >= Some(10);
+    let status = until(&mut world, &path, "a shadow that was compared", compared);
+    assert!(status["agreement"]["mean"].as_f64() > Some(0.8), "{status}");
     assert_eq!(text(&status, "phase"), "Running");
     assert_eq!(world.census().expect("devices"), [all, 0, 0], "the first version serves on all");
     let fetched = world.flock.tally().fetched;
