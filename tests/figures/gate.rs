@@ -2,10 +2,14 @@
 //! Mann-Whitney as Kayenta has it, static thresholds as AWS IoT Jobs and hawkBit have them, and a z-test at every look,
 //! on the same streams; false alarms of the check of the arms' sizes; coverage of the confidence sequence.
 //!
-//! `gate [--repetitions N]`: 4000 unless said. Seeded: the same numbers every time.
+//! And the whole default plan in fleets whose devices are not all alike.
+//!
+//! `gate [--repetitions N] [--only PART]`: 4000 unless said, and for whole plans as many as said or a fourth. PART is a
+//! word that the figures' first part has. Seeded: the same numbers every time.
 
 mod gate {
     pub(crate) mod peers;
+    pub(crate) mod plan;
     pub(crate) mod random;
     pub(crate) mod stream;
 }
@@ -18,6 +22,7 @@ use dunlin_rollout::rollout::{Exposure, Margins};
 use dunlin_rollout::{Both, Counting, Design, Evidence, Gate, Guardrail, Plan, Rollout, Salt, Share, Stage, Verdict};
 
 use gate::peers::PEERS;
+use gate::plan::{MIXES, Memory, stage_of_rollback};
 use gate::random::Random;
 use gate::stream::{Day, Fleet};
 
@@ -255,16 +260,58 @@ fn designs(repetitions: u32) {
     }
 }
 
+/// The whole default plan, from the laboratory to the hold-back. The peer of false rollbacks is what remembers bad devices
+/// over all stages.
+fn plans(repetitions: u32) {
+    for devices in [30_000, 100_000] {
+        for mix in &MIXES {
+            for ratio in [0.5, 1.0, 1.25, 2.0, 3.0, 5.0] {
+                let run = |memory: Memory| {
+                    repeat(repetitions, |run| {
+                        let mut random = Random::new(0xA66 << 40 | u64::from(run));
+                        stage_of_rollback(devices, mix, ratio, memory, &mut random)
+                    })
+                };
+                let stages = run(Memory::Stage);
+                let part = |of: &dyn Fn(Option<u8>) -> bool| {
+                    100.0 * stages.iter().filter(|s| of(**s)).count() as f64 / stages.len() as f64
+                };
+                let name = format!("{devices}/{}/x{ratio}", mix.name);
+                let all = part(&|s| s.is_some());
+                if ratio <= 1.25 {
+                    let kept = run(Memory::Rollout);
+                    let kept = 100.0 * kept.iter().flatten().count() as f64 / kept.len() as f64;
+                    line(&format!("plan/false_rollbacks/{name}"), all, "%", "lower", Some(1.0), Some(kept));
+                    continue;
+                }
+                line(&format!("plan/detected/{name}"), all, "%", "higher", None, None);
+                for last in 1..=4 {
+                    let by = part(&|s| s.is_some_and(|s| s <= last));
+                    line(&format!("plan/detected_by_stage_{last}/{name}"), by, "%", "higher", None, None);
+                }
+            }
+        }
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let repetitions = match arguments.iter().position(|a| a == "--repetitions") {
         Some(at) => arguments.get(at + 1).and_then(|n| n.parse().ok()).expect("--repetitions takes a number"),
         None => 4000,
     };
-    scenarios(repetitions);
-    all_guardrails(repetitions);
-    arrivals(repetitions);
-    sizes(repetitions);
-    coverage(repetitions);
-    designs(repetitions);
+    let only =
+        arguments.iter().position(|a| a == "--only").map(|at| arguments.get(at + 1).expect("--only takes a part"));
+    let parts: [(&str, fn(u32)); 7] = [
+        ("scenarios", scenarios),
+        ("guardrails", all_guardrails),
+        ("arrivals", arrivals),
+        ("sizes", sizes),
+        ("coverage", coverage),
+        ("designs", designs),
+        ("plans", |repetitions| plans((repetitions / 4).max(1))),
+    ];
+    for (_, figures) in parts.into_iter().filter(|(name, _)| only.is_none_or(|o| o == name)) {
+        figures(repetitions);
+    }
 }
