@@ -7,12 +7,14 @@
 
 mod attendance;
 mod moments;
+mod pairs;
 mod ratio;
 
 use serde::{Deserialize, Serialize};
 
 pub use attendance::{Arrival, Attendance, Counting};
 pub use moments::Moments;
+pub use pairs::Pairs;
 pub use ratio::{R0, RATIOS, Ratio};
 
 use crate::Name;
@@ -144,6 +146,13 @@ pub enum Side {
 struct Metric {
     name: Name,
     arms: Both<Moments>,
+    pairs: Pairs,
+}
+
+impl Metric {
+    const fn new(name: Name) -> Self {
+        Self { name, arms: Both::new(Moments::NONE, Moments::NONE), pairs: Pairs::NONE }
+    }
 }
 
 /// What is of one stage only. Of two stages the later one stands.
@@ -187,8 +196,7 @@ impl Evidence {
     /// Empty, of another epoch, with the same metrics declared.
     #[must_use]
     pub fn renewed(&self, epoch: u32) -> Self {
-        let declared = |m: Metric| Metric { arms: Both::new(Moments::NONE, Moments::NONE), ..m };
-        Self { metrics: self.metrics.map(|m| m.map(declared)), ..Self::new(epoch, self.candidate) }
+        Self { metrics: self.metrics.map(|m| m.map(|m| Metric::new(m.name))), ..Self::new(epoch, self.candidate) }
     }
 
     /// Says that values of this metric will come. A rule about any other pauses the rollout.
@@ -201,8 +209,7 @@ impl Evidence {
 
     fn place(&mut self, name: Name) -> Result<&mut Metric, EvidenceError> {
         let entry = self.metrics.iter_mut().find(|m| m.is_none_or(|m| m.name == name));
-        let arms = Both::new(Moments::NONE, Moments::NONE);
-        entry.map(|m| m.get_or_insert(Metric { name, arms })).ok_or(EvidenceError::TooManyMetrics)
+        entry.map(|m| m.get_or_insert(Metric::new(name))).ok_or(EvidenceError::TooManyMetrics)
     }
 
     /// Counts a batch's device-days for one guardrail, once for each guardrail that the batch has news of. A guardrail
@@ -255,10 +262,8 @@ impl Evidence {
     /// # Errors
     /// [`EvidenceError::UnknownMetric`].
     pub fn value(&mut self, metric: Name, side: Side, value: f64) -> Result<(), EvidenceError> {
-        let known = self.metrics.iter_mut().flatten().find(|m| m.name == metric);
-        let arms = &mut known.ok_or(EvidenceError::UnknownMetric)?.arms;
-        // A square has to stay finite too.
-        if !(value * value).is_finite() {
+        let arms = &mut self.declared(metric)?.arms;
+        if !is_countable(value) {
             self.refused = self.refused.saturating_add(1);
             return Ok(());
         }
@@ -267,6 +272,25 @@ impl Evidence {
             Side::Control => arms.control.add(value),
         }
         Ok(())
+    }
+
+    /// Counts one device that ran both, in turn: its value of a declared metric with the candidate and without. Once for each
+    /// device, and not by [`Self::value`] besides. A pair with a value that is no number counts as one refused.
+    ///
+    /// # Errors
+    /// [`EvidenceError::UnknownMetric`].
+    pub fn pair(&mut self, metric: Name, value: Both<f64>) -> Result<(), EvidenceError> {
+        let pairs = &mut self.declared(metric)?.pairs;
+        if is_countable(value.canary) && is_countable(value.control) {
+            pairs.add(value);
+        } else {
+            self.refused = self.refused.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn declared(&mut self, metric: Name) -> Result<&mut Metric, EvidenceError> {
+        self.metrics.iter_mut().flatten().find(|m| m.name == metric).ok_or(EvidenceError::UnknownMetric)
     }
 
     /// The part of a stage: emptied when the stage is a later one, nothing when it is past.
@@ -293,6 +317,7 @@ impl Evidence {
             let place = merged.place(metric.name)?;
             place.arms.canary.merge(&metric.arms.canary);
             place.arms.control.merge(&metric.arms.control);
+            place.pairs.merge(&metric.pairs);
         }
         merged.ratios.iter_mut().zip(&other.ratios).for_each(|(ours, theirs)| ours.merge(theirs));
         if let Some(staged) = merged.stage_at(other.staged.stage) {
@@ -326,10 +351,16 @@ impl Evidence {
         self.ratios.get(guardrail as usize).copied().unwrap_or(Ratio::NONE)
     }
 
-    /// The values of a metric, when it was declared.
+    /// The values of a metric from devices that are in one arm, when it was declared.
     #[must_use]
     pub fn moments(&self, metric: Name) -> Option<Both<Moments>> {
         self.metrics.iter().flatten().find(|m| m.name == metric).map(|m| m.arms)
+    }
+
+    /// The values of a metric from devices that ran both, when it was declared.
+    #[must_use]
+    pub fn pairs(&self, metric: Name) -> Option<Pairs> {
+        self.metrics.iter().flatten().find(|m| m.name == metric).map(|m| m.pairs)
     }
 
     /// Device-days that reported in a stage.
@@ -370,6 +401,11 @@ impl Evidence {
     pub const fn refused(&self) -> u64 {
         self.refused
     }
+}
+
+/// Whether a value is a number whose square is one too.
+fn is_countable(value: f64) -> bool {
+    (value * value).is_finite()
 }
 
 /// Why something was not counted.

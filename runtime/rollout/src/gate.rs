@@ -178,14 +178,14 @@ impl Gate {
         Numbers { candidate, hard, soft, sample, reported, expected: due, refused }
     }
 
-    fn soft<'e>(&self, margin: &Margin, strata: impl Iterator<Item = &'e Evidence>, complete: bool) -> Soft {
+    fn soft<'e>(&self, margin: &Margin, strata: impl Iterator<Item = &'e Evidence> + Clone, complete: bool) -> Soft {
         let (sign, factor, amount) = margin.contrast();
         let mut n = Both::new(0u64, 0u64);
         let mut sums = Both::new(0.0, 0.0);
         // Each stratum's difference counts by its number of devices.
         let (mut weight, mut worse, mut variance) = (0.0, 0.0, 0.0);
         let mut known = false;
-        for arms in strata.filter_map(|e| e.moments(margin.metric)) {
+        for arms in strata.clone().filter_map(|e| e.moments(margin.metric)) {
             known = true;
             let Both { canary, control } = arms;
             if canary.n() < 2 || control.n() < 2 {
@@ -201,8 +201,21 @@ impl Gate {
             worse += part * (sign * (canary.mean() - factor * control.mean()) - amount);
             variance += part * part * (of_mean(&canary) + factor * factor * of_mean(&control));
         }
+        // Devices that ran both are strata of their own: each is in both arms, and its difference is one value.
+        let mut pairs = 0u64;
+        for of in strata.filter_map(|e| e.pairs(margin.metric)).filter(|p| p.n() >= 2) {
+            pairs = pairs.saturating_add(of.n());
+            let devices = of.n() as f64;
+            sums.canary += of.mean().canary * devices;
+            sums.control += of.mean().control * devices;
+            let part = 2.0 * devices;
+            weight += part;
+            worse += part * (sign * (of.mean().canary - factor * of.mean().control) - amount);
+            variance += part * part * of.variance(factor) / devices;
+        }
+        n = Both::new(n.canary.saturating_add(pairs), n.control.saturating_add(pairs));
         let mean = Both::new(sums.canary / n.canary.max(1) as f64, sums.control / n.control.max(1) as f64);
-        let mut soft = Soft { margin: *margin, n, mean, excess: None, place: Place::Unknown };
+        let mut soft = Soft { margin: *margin, n, pairs, mean, excess: None, place: Place::Unknown };
         let least = u64::from(self.devices_per_arm);
         if !known {
             return soft;
@@ -294,8 +307,11 @@ pub enum Place {
 pub struct Soft {
     /// The rule.
     pub margin: Margin,
-    /// Devices.
+    /// Devices; one that ran both is in either number.
     pub n: Both<u64>,
+    /// Devices that ran both.
+    #[serde(default)]
+    pub pairs: u64,
     /// Means of the devices' values.
     pub mean: Both<f64>,
     /// How much worse than allowed the candidate is, in the metric's unit; negative: better than that.

@@ -77,7 +77,9 @@ impl Rollout {
         worst
     }
 
-    fn numbers(&self, strata: &[Evidence], candidate: u8) -> Numbers {
+    /// The numbers of one candidate that [`judge`](Self::judge) looks at.
+    #[must_use]
+    pub fn numbers(&self, strata: &[Evidence], candidate: u8) -> Numbers {
         let ours = strata.iter().filter(|e| e.epoch() == self.epoch);
         let expected = self.plan.stage(self.stage).and_then(|s| s.exposure.expected());
         let mut numbers = self.gate.measure(ours, candidate, self.plan.candidates(), self.stage, expected);

@@ -18,7 +18,7 @@ use std::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trust::SecretKey;
+use crate::trust::{Manner, SecretKey};
 use crate::{Outcome, Phase};
 
 /// Header with the device's id, 32 hexadecimal digits.
@@ -84,6 +84,10 @@ pub struct Poll {
     pub last: Option<([u8; 16], Outcome)>,
     /// The digest that has to come whole.
     pub whole: Option<[u8; 16]>,
+    /// A package that does not simply serve, by the beginning of its digest, and how it runs: in the shadow of what runs
+    /// ([`Manner::Shadow`]; it waits whole on the device), or by the hour in turn with the package before it
+    /// ([`Manner::Hourly`]; it is what `running` says, in the other package's hours too). Nothing while one is on trial.
+    pub beside: Option<([u8; 16], Manner)>,
     /// Version of the root in force.
     pub root: u32,
     /// Sequence of the newest rollout document.

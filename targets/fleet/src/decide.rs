@@ -3,7 +3,10 @@
 //! Any replica may decide. Numbers, verdict, alert and audit entry are one transaction, which counts only if nobody has
 //! written the rollout since it was read; so two that decide at once decide once.
 
-use dunlin_rollout::{Both, Count, Decision, Evidence, Guardrail, Hop, Name, Phase, Salt, Side, Verdict};
+mod close;
+
+use close::close;
+use dunlin_rollout::{Decision, Evidence, Name, Phase, Salt, Verdict};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
@@ -16,8 +19,6 @@ use crate::store::{alerts, audit, exposures, signed};
 const GRACE: i64 = 60;
 /// Seconds for which rollout documents are good.
 const LIFE: i64 = 30 * rollouts::DAY;
-/// Seconds that a device has to have been assigned before it is expected to have come anywhere.
-const HEAD_START: i64 = 6 * 3600;
 
 /// Looks at every live rollout once. What fails is logged, and tried again the next time.
 pub(crate) async fn tick(app: &Inner) {
@@ -127,60 +128,6 @@ async fn moved(
         rollouts::retire(tx, &stored.tenant, &stored.name, "Completed", &stored.id).await?;
     }
     renew(tx, stored, now).await
-}
-
-/// Adds a day that has ended to the evidence.
-async fn close(tx: &mut crate::store::Connection, stored: &mut Stored, day: i64) -> Result<(), sqlx::Error> {
-    let (tenant, id) = (stored.tenant.clone(), stored.id.clone());
-    let end = stored.day_end(day);
-    let stage = stored.rollout.stage();
-    let mut alike = exposures::close_day(tx, &tenant, &id, day, end).await?;
-    alike.extend(exposures::close_late(tx, &tenant, &id).await?);
-    let values = exposures::first_values(tx, &tenant, &id, day).await?;
-    let ways = exposures::ways(tx, &tenant, &id, end - HEAD_START, stored.entered).await?;
-    let epoch = stored.rollout.epoch();
-    let decode = |e: dunlin_rollout::EvidenceError| sqlx::Error::Decode(Box::new(e));
-    for evidence in stored.evidence.iter_mut().filter(|e| e.epoch() == epoch) {
-        let canary = i64::from(evidence.candidate()) + 1;
-        let total = |arm: i64, of: &dyn Fn(&exposures::Alike) -> bool| {
-            let sum: i64 = alike.iter().filter(|a| a.arm == arm && of(a)).map(|a| a.devices).sum();
-            u32::try_from(sum).unwrap_or(u32::MAX)
-        };
-        for guardrail in Guardrail::ALL {
-            let bit = 1i64 << guardrail as u8;
-            let silence = guardrail == Guardrail::Silence;
-            // Who never reported can be silent or have failed to start; nothing else is known of it.
-            let says = silence || guardrail == Guardrail::FailedStart;
-            let at_risk = |a: &exposures::Alike| a.was_bad & bit == 0 && (a.reported || says);
-            let bad = |a: &exposures::Alike| at_risk(a) && if silence { !a.reported } else { a.bad & bit != 0 };
-            let count = |arm: i64| Count::new(total(arm, &bad), total(arm, &at_risk));
-            evidence.count(stage, guardrail, count(canary), count(exposures::CONTROL)).map_err(decode)?;
-        }
-        let both = |of: &dyn Fn(&exposures::Alike) -> bool| Both::new(total(canary, of), total(exposures::CONTROL, of));
-        evidence.days(stage, both(&|a| a.reported), both(&|a| !a.late));
-        for (hop, at) in Hop::ALL.into_iter().zip(0usize..) {
-            let now = |arm: i64| {
-                let hops = ways.iter().find(|w| w.arm == arm).and_then(|w| w.hops.get(at).copied());
-                crate::store::unsigned(hops.unwrap_or(0))
-            };
-            let known = evidence.devices(stage, hop);
-            let more = |now: u64, known: u64| u32::try_from(now.saturating_sub(known)).unwrap_or(u32::MAX);
-            let (c, k) = (now(canary), now(exposures::CONTROL));
-            evidence.hop(stage, hop, Both::new(more(c, known.canary), more(k, known.control)));
-        }
-        for (arm, metrics) in &values {
-            let side = match *arm {
-                exposures::CONTROL => Side::Control,
-                arm if arm == canary => Side::Canary,
-                _ => continue,
-            };
-            for (name, (sum, n)) in metrics {
-                let Some(name) = Name::new(name).filter(|n| evidence.moments(*n).is_some()) else { continue };
-                evidence.value(name, side, sum / n).map_err(decode)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The playbook's steps when a model turns out worse than it should be.

@@ -2,6 +2,7 @@
 
 pub(crate) mod alerts;
 pub mod audit;
+pub(crate) mod days;
 pub(crate) mod devices;
 pub(crate) mod drift;
 pub(crate) mod exposures;

@@ -20,11 +20,19 @@ pub(crate) struct Reading {
     pub(crate) bad: u8,
     /// Seconds that it is about.
     pub(crate) seconds: u32,
-    /// Whether a second model ran in the shadow of the one that serves.
-    pub(crate) shadows: bool,
     /// Sums and numbers of metrics, by name.
     pub(crate) metrics: Metrics,
 }
+
+impl Reading {
+    /// Whether it may be about the package of this digest.
+    pub(crate) fn is_of(&self, digest: &[u8; 32]) -> bool {
+        digest.starts_with(&self.model.to_be_bytes())
+    }
+}
+
+/// The arm of a window in which a device ran what it is compared with.
+pub(crate) const CONTROL_ARM: &str = "control";
 
 /// A metric's sum and number of values, by its name; added up over a day.
 pub(crate) type Metrics = BTreeMap<String, (f64, f64)>;
@@ -66,12 +74,11 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
     let bad = bit(counters.errors() > 0, Guardrail::InferenceError) | bit(misses(window), Guardrail::DeadlineMiss);
     let arm = match head.arm {
         Arm::Rest => "rest",
-        Arm::Control => "control",
+        Arm::Control => CONTROL_ARM,
         Arm::Candidate => "candidate",
         Arm::Shadow => "shadow",
     };
-    let shadows = counters.get(Counter::ShadowRuns) > 0;
-    Reading { known: true, model: head.model, arm, bad, seconds: head.seconds, shadows, metrics: metrics(window) }
+    Reading { known: true, model: head.model, arm, bad, seconds: head.seconds, metrics: metrics(window) }
 }
 
 /// Whether more than one inference in a hundred was late: the device's 99th percentile is over its budget.

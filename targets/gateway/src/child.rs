@@ -211,6 +211,7 @@ impl Child {
             fetching: None,
             last: check_in.last,
             whole: check_in.whole,
+            beside: None,
             root: check_in.root,
             rollout: check_in.rollout,
             floor: check_in.floor,

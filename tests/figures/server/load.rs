@@ -175,6 +175,7 @@ impl Device {
             fetching: None,
             last: None,
             whole: None,
+            beside: None,
             root: 1,
             rollout: 0,
             floor: 0,

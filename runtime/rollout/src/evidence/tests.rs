@@ -48,8 +48,30 @@ proptest! {
         let mut evidence = of(&batches);
         evidence.declare(latency()).unwrap();
         values.iter().for_each(|v| evidence.value(latency(), Side::Canary, *v).unwrap());
+        values.iter().for_each(|v| evidence.pair(latency(), Both::new(*v, v / 2.0)).unwrap());
         let bytes = postcard::to_allocvec(&evidence).unwrap();
         prop_assert_eq!(postcard::from_bytes::<Evidence>(&bytes).unwrap(), evidence);
+    }
+
+    #[test]
+    fn pairs_merge(values in proptest::collection::vec((-1e3f64..1e3, -1e3f64..1e3), 2..40), cut in 0usize..40, factor in 0.5f64..1.5) {
+        let of = |values: &[(f64, f64)]| {
+            let mut pairs = Pairs::NONE;
+            values.iter().for_each(|(c, k)| pairs.add(Both::new(*c, *k)));
+            pairs
+        };
+        let (a, b) = values.split_at(cut.min(values.len()));
+        let mut left = of(a);
+        left.merge(&of(b));
+        let differences: Vec<f64> = values.iter().map(|(c, k)| c - factor * k).collect();
+        let mean = differences.iter().sum::<f64>() / values.len() as f64;
+        let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64;
+        for pairs in [of(&values), left] {
+            prop_assert_eq!(pairs.n(), values.len() as u64);
+            let found = pairs.mean();
+            prop_assert!((found.canary - factor * found.control - mean).abs() < 1e-9);
+            prop_assert!((pairs.variance(factor) - variance).abs() < 1e-6);
+        }
     }
 
     #[test]
@@ -162,6 +184,38 @@ fn it_is_a_supermartingale() {
     }
 }
 
+/// Devices that are in both arms of a day: the expectation of a pair's factor is at most 1, whatever the halves of one
+/// device's day have to do with each other, as long as the candidate's rate is at most R0 times the base's. And pairs that
+/// are counted together are counted one by one.
+#[test]
+fn pairs_are_a_supermartingale_however_dependent() {
+    let factor = |x: u32, y: u32| {
+        let mut process = Ratio::NONE;
+        process.count(Count::new(x, 1), Count::new(y, 1));
+        process.ln_e().exp()
+    };
+    let mut near_one = 0.0f64;
+    for rate in [1e-4, 0.01, 0.2, 0.4] {
+        for ratio in [0.5, 1.0, R0] {
+            // From halves that exclude each other to one that is bad whenever the other is.
+            for part in [0.0, 0.1, 0.5, 1.0] {
+                let both = part * f64::min(rate, ratio * rate);
+                let (x, y) = (ratio * rate - both, rate - both);
+                let none = 1.0 - x - y - both;
+                let expectation = none * factor(0, 0) + x * factor(1, 0) + y * factor(0, 1) + both * factor(1, 1);
+                assert!(expectation <= 1.0 + 1e-8, "{expectation} at {rate}, {ratio}, {part}");
+                near_one = near_one.max(if ratio == R0 { expectation } else { 0.0 });
+            }
+        }
+    }
+    assert!(near_one > 1.0 - 1e-8, "{near_one}: nothing is given away where days are seldom bad");
+    let (mut together, mut single) = (Ratio::NONE, Ratio::NONE);
+    together.count(Count::new(7, 40), Count::new(3, 40));
+    (0..40u32).for_each(|i| single.count(Count::new(u32::from(i < 7), 1), Count::new(u32::from(i % 16 == 5), 1)));
+    assert_eq!((together.bad(), together.of()), (single.bad(), single.of()));
+    assert!((together.ln_e() - single.ln_e()).abs() < 1e-7);
+}
+
 #[test]
 fn one_arm_alone_says_nothing() {
     let mut ratio = Ratio::NONE;
@@ -185,6 +239,9 @@ fn what_is_wrong_is_refused() {
         evidence.value(latency(), Side::Control, value).unwrap();
     }
     assert_eq!((evidence.refused(), evidence.moments(latency()).unwrap().control.n()), (3, 0));
+    evidence.pair(latency(), Both::new(1.0, f64::NAN)).unwrap();
+    assert_eq!((evidence.refused(), evidence.pairs(latency()).unwrap().n()), (4, 0));
+    assert_eq!(evidence.pair(Name::new("other").unwrap(), Both::new(1.0, 1.0)), Err(EvidenceError::UnknownMetric));
     for i in 1..MAX_METRICS {
         evidence.declare(Name::new(&std::format!("m{i}")).unwrap()).unwrap();
     }

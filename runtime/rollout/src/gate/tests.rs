@@ -1,5 +1,5 @@
 use super::*;
-use crate::evidence::{Count, Side};
+use crate::evidence::{Count, Pairs, Side};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -223,4 +223,122 @@ fn a_gate_out_of_range_is_unsound() {
     ] {
         assert!(!gate.is_sound(), "{gate:?}");
     }
+}
+
+/// Eight devices that ran both. Numbers by Python's `statistics` on the devices' differences, and the interval's formula.
+#[test]
+fn a_pairs_difference_is_one_value() {
+    let canary = [11.5, 9.25, 14.0, 30.5, 7.75, 12.0, 10.25, 19.5];
+    let control = [10.0, 8.5, 13.25, 26.0, 7.0, 11.75, 9.0, 18.25];
+    let metric = name("latency_p95");
+    let (mut pairs, mut arms) = (Evidence::new(0, 0), Evidence::new(0, 0));
+    for evidence in [&mut pairs, &mut arms] {
+        evidence.declare(metric).unwrap();
+        evidence.days(0, Both::new(8, 8), Both::new(8, 8));
+    }
+    for (c, k) in canary.into_iter().zip(control) {
+        pairs.pair(metric, Both::new(c, k)).unwrap();
+        arms.value(metric, Side::Canary, c).unwrap();
+        arms.value(metric, Side::Control, k).unwrap();
+    }
+    let soft = |evidence: Evidence, margin| {
+        let gate = Gate { devices: 16, devices_per_arm: 2, ..Gate::DEFAULT }.with_margins(&[margin]);
+        gate.measure([evidence].iter(), 0, 1, 0, None).soft[0].unwrap()
+    };
+    let near = |soft: Soft, low: f64, high: f64| {
+        let found = soft.excess.unwrap();
+        assert!((found.low - low).abs() < 1e-9 && (found.high - high).abs() < 1e-9, "{soft:?}");
+    };
+    let relative = Margin::new(metric, Better::Lower, Allowed::Relative(0.1));
+    let paired = soft(pairs, relative);
+    near(paired, -1.0374272297382823, 1.19367722973828);
+    assert_eq!((paired.n, paired.pairs), (Both::new(8, 8), 8));
+    assert!((paired.mean.canary - 14.34375).abs() < 1e-12 && (paired.mean.control - 12.96875).abs() < 1e-12);
+    let absolute = Margin::new(metric, Better::Higher, Allowed::Absolute(0.5));
+    near(soft(pairs, absolute), -3.5454769579163266, -0.20452304208367322);
+    // The same values as if of sixteen devices.
+    let unpaired = soft(arms, relative);
+    near(unpaired, -12.778344190861352, 12.934594190861349);
+    assert_eq!((unpaired.n, unpaired.pairs), (Both::new(8, 8), 0));
+    // Both kinds together: as two strata of equal weight.
+    arms.merge(&pairs).unwrap();
+    let both = soft(arms, relative);
+    assert_eq!((both.n, both.pairs), (Both::new(16, 16), 8));
+    let (of_pairs, of_arms) = (0.7804352678571431 / 8.0, variance(&canary) / 8.0 + 1.21 * variance(&control) / 8.0);
+    let expected = interval(0.078125, (of_pairs + of_arms) / 4.0, 2.0, 0.01);
+    near(both, expected.low, expected.high);
+}
+
+fn variance(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
+}
+
+/// Devices that are each their own control, exactly as much worse as allowed, looked at 96 times: paused in no more of the
+/// experiments than promised. Devices differ far more among themselves than packages do on one of them, so that the same
+/// values as of different devices leave an interval many times as wide.
+#[test]
+fn paired_margins_pause_no_more_than_promised_and_see_more() {
+    let metric = name("latency_p95");
+    let margin = Margin::new(metric, Better::Lower, Allowed::Relative(0.1));
+    let gate = Gate { devices: 1000, devices_per_arm: 50, margin_alpha: 0.05, ..Gate::DEFAULT };
+    let gate = gate.with_margins(&[margin]);
+    // Whether a run of 500 devices was ever outside or inside as pairs, and the places and widths at its end as pairs and arms.
+    let experiment = |run: u64, mean: f64| {
+        let mut random = Random(run << 32 | 0xC0DE);
+        let (mut pairs, mut arms) = (Evidence::new(0, 0), Evidence::new(0, 0));
+        for evidence in [&mut pairs, &mut arms] {
+            evidence.declare(metric).unwrap();
+            evidence.days(0, Both::new(1, 1), Both::new(1, 1));
+        }
+        let soft = |evidence: &Evidence| gate.measure([*evidence].iter(), 0, 1, 0, None).soft[0].unwrap();
+        let (mut outside, mut inside) = (false, false);
+        for device in 1..=500 {
+            // Skewed, as latencies are, and a factor of ten from the fastest devices to the slowest.
+            let speed = libm::exp(0.6 * random.normal());
+            let control = 10.0 * speed * libm::exp(0.05 * random.normal());
+            let canary = mean * speed * libm::exp(0.05 * random.normal());
+            pairs.pair(metric, Both::new(canary, control)).unwrap();
+            arms.value(metric, Side::Canary, canary).unwrap();
+            arms.value(metric, Side::Control, control).unwrap();
+            if device >= 50 && device % 5 == 0 {
+                let place = soft(&pairs).place;
+                outside |= place == Place::Outside;
+                inside |= place == Place::Inside;
+            }
+        }
+        let end =
+            [soft(&pairs), soft(&arms)].map(|soft| (soft.place, soft.excess.map_or(f64::INFINITY, |e| e.high - e.low)));
+        (outside, inside, end)
+    };
+    let (mut paused, mut passed) = (0, 0);
+    for run in 0..400 {
+        let (outside, inside, [(_, paired), (_, unpaired)]) = experiment(run, 11.0);
+        (paused, passed) = (paused + u32::from(outside), passed + u32::from(inside));
+        assert!(paired < 0.25 * unpaired, "run {run}: {paired} against {unpaired}");
+    }
+    // 5 % of 400 would be 20 for both together.
+    assert!(paused + passed <= 20, "{paused} paused, {passed} passed");
+    // As good as the base, or twice as much worse as allowed: pairs know it, and arms of as many devices do not.
+    for (mean, expected) in [(10.0, Place::Inside), (12.0, Place::Outside)] {
+        for run in 0..20 {
+            let (.., [(paired, _), (unpaired, _)]) = experiment(run, mean);
+            assert_eq!((paired, unpaired), (expected, Place::Undecided), "run {run} at {mean}");
+        }
+    }
+}
+
+/// What nothing is shared by is not made narrower: devices whose halves are independent.
+#[test]
+fn pairs_without_anything_in_common_are_as_wide_as_arms() {
+    let (mut pairs, mut arms) = (Pairs::NONE, [Moments::NONE; 2]);
+    let mut random = Random(11);
+    for _ in 0..4000 {
+        let (c, k) = (random.normal(), random.normal());
+        pairs.add(Both::new(c, k));
+        arms[0].add(c);
+        arms[1].add(k);
+    }
+    let unpaired = arms[0].variance() + 1.21 * arms[1].variance();
+    assert!((pairs.variance(1.1) / unpaired - 1.0).abs() < 0.05, "{} {unpaired}", pairs.variance(1.1));
 }

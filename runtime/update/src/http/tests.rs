@@ -15,6 +15,7 @@ fn a_poll_has_the_bytes_that_it_always_had() {
         fetching: Some(([2; 32], 300)),
         last: Some(([3; 16], Outcome::Reverted(Reversal::Golden))),
         whole: None,
+        beside: Some(([4; 16], Manner::Shadow { every: 300 })),
         root: 7,
         rollout: 1 << 40,
         floor: 1,
@@ -28,7 +29,9 @@ fn a_poll_has_the_bytes_that_it_always_had() {
         &[2; 32],
         &[0xAC, 2, 1],
         &[3; 16],
-        &[2, 0, 0, 7, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1, 0xAC, 2],
+        &[2, 0, 0, 1],
+        &[4; 16],
+        &[1, 0xAC, 2, 7, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1, 0xAC, 2],
         &[1, 1, 2, 2, 9, 8],
     ]
     .concat();

@@ -262,6 +262,7 @@ impl StandIn {
             fetching: None,
             last: self.last,
             whole: None,
+            beside: None,
             root: self.root,
             rollout: self.sequence,
             floor: 0,

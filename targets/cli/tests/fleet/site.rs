@@ -142,6 +142,7 @@ impl Site {
             fetching: None,
             last: None,
             whole: None,
+            beside: None,
             root: 1,
             rollout: 0,
             floor: 0,

@@ -1,6 +1,6 @@
 //! Rollouts. A row's version rises with every write and guards it: who comes second writes nothing.
 
-use dunlin_rollout::{Evidence, Rollout};
+use dunlin_rollout::{Evidence, Manner, Rollout};
 use serde::Serialize;
 use sqlx::Row as _;
 use utoipa::ToSchema;
@@ -54,6 +54,17 @@ impl Stored {
     /// When a day ends.
     pub(crate) fn day_end(&self, day: i64) -> i64 {
         self.entered + (day - self.day_base + 1) * DAY
+    }
+
+    /// How devices run a candidate in this stage.
+    pub(crate) fn manner(&self, candidate: u8) -> Manner {
+        let stage = self.rollout.plan().stage(self.rollout.stage());
+        stage.map_or(Manner::Instead, |s| s.exposure.audience(self.rollout.salt(), candidate).manner)
+    }
+
+    /// Whether devices take turns between base and candidate in this stage.
+    pub(crate) fn takes_turns(&self) -> bool {
+        self.manner(0) == Manner::Hourly
     }
 
     /// Another stage or epoch: days begin anew, and what was left of the last is not counted.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use dunlin_fleet::{Clock as _, ManualClock, hex, wire};
 use dunlin_telemetry::window::{Arm, Counter};
 use dunlin_telemetry::{Profile, Recorder};
-use dunlin_update::trust::{self, Ed25519, Manner, RootKeys, SecretKey};
-use dunlin_update::{Outcome, Phase, Reversal};
+use dunlin_update::trust::{self, Audience, Ed25519, Manner, RootKeys, SecretKey};
+use dunlin_update::{Outcome, Phase, Rejection, Reversal};
 use hyper::StatusCode;
 
 use super::site::{Answer, Client, Tenant};
@@ -44,7 +44,10 @@ pub(crate) struct Device {
     /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
     pub(crate) shadow: Option<([u8; 32], u32)>,
     pub(crate) disagrees: u32,
-    had_shadow: bool,
+    /// The document by which what runs takes turns with what ran before.
+    pub(crate) turns: Option<Audience>,
+    /// The document by which what is on its way will be run.
+    staged: Audience,
     pub(crate) clock: ManualClock,
     nonce: u64,
 }
@@ -88,7 +91,8 @@ impl Device {
             behaviour: Behaviour::Good,
             shadow: None,
             disagrees: 2,
-            had_shadow: false,
+            turns: None,
+            staged: Audience::ALL,
             clock: clock.clone(),
             nonce: 0,
         }
@@ -101,22 +105,62 @@ impl Device {
 
     /// Measures so many seconds.
     pub(crate) fn measure_for(&mut self, seconds: u32) {
-        let model = self.running.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
+        let (arm, digest) = match self.shadow {
+            Some(_) => (Arm::Shadow, self.running),
+            None => (Arm::Rest, self.running),
+        };
+        self.report(arm, digest, seconds, |_| ());
+    }
+
+    /// What serves in an hour: the arm, and the digest.
+    pub(crate) fn serves(&self, hour: u32) -> (Arm, Option<[u8; 32]>) {
+        match self.turns {
+            Some(audience) if audience.salt.bucket(&self.id).hourly(hour, 2) == 0 => (Arm::Control, self.previous),
+            Some(_) => (Arm::Candidate, self.running),
+            None => (Arm::Rest, self.running),
+        }
+    }
+
+    /// Measures the last hours, to be sent with the next poll: a window for each package that served in them. `more` says what
+    /// else happened while a package served.
+    pub(crate) fn measure_hours(&mut self, hours: u32, more: impl Fn(&mut Recorder<10, 0>, [u8; 32])) {
+        let now = (self.clock.seconds() / 3600) as u32;
+        for arm in [Arm::Rest, Arm::Control, Arm::Candidate] {
+            let its: Vec<_> = (now - hours..now).map(|hour| self.serves(hour)).filter(|s| s.0 == arm).collect();
+            if let Some((_, Some(digest))) = its.first().copied() {
+                let seconds = 3600 * u32::try_from(its.len()).expect("few");
+                self.report(arm, Some(digest), seconds, |recorder| more(recorder, digest));
+            }
+        }
+    }
+
+    fn report(&mut self, arm: Arm, digest: Option<[u8; 32]>, seconds: u32, more: impl FnOnce(&mut Recorder<10, 0>)) {
+        let model = digest.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
         let mut recorder = Recorder::<10, 0>::new(self.boot, model);
-        recorder.set_arm(Arm::Rest);
+        recorder.set_arm(arm);
         recorder.count(Counter::Inferences, 1000);
         if let Some((_, every)) = self.shadow {
-            recorder.set_arm(Arm::Shadow);
             recorder.count(Counter::ShadowRuns, 1000 / every);
             recorder.count(Counter::ShadowDisagreements, 10 * self.disagrees / every);
         }
-        if self.behaviour == Behaviour::Fails && self.candidate.is_some() && self.running == self.candidate {
+        if self.behaviour == Behaviour::Fails && self.candidate.is_some() && digest == self.candidate {
             recorder.count(Counter::InferenceErrors, 40);
         }
+        more(&mut recorder);
         let mut bytes = [0; 512];
         let len = recorder.take(seconds).encode(Profile::Full, &mut bytes).expect("room");
         self.unsent.push(wire::Report { boot: self.boot, seq: self.seq, bytes: bytes[..len].to_vec() });
         self.seq += 1;
+    }
+
+    /// What the device says of a package that does not simply serve.
+    pub(crate) fn beside(&self) -> Option<([u8; 16], Manner)> {
+        match (self.phase, self.shadow, self.turns) {
+            (Phase::Staged | Phase::Trial, ..) => None,
+            (_, Some((digest, every)), _) => Some((prefix(&digest), Manner::Shadow { every })),
+            (_, None, Some(_)) => self.running.map(|digest| (prefix(&digest), Manner::Hourly)),
+            _ => None,
+        }
     }
 
     pub(crate) fn body(&self) -> wire::Poll {
@@ -127,6 +171,7 @@ impl Device {
             fetching: None,
             last: self.last,
             whole: None,
+            beside: self.beside(),
             root: self.root.version,
             rollout: self.sequence,
             floor: 0,
@@ -186,27 +231,46 @@ impl Device {
         assert!(rollout.expires > self.clock.seconds());
         assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
         self.sequence = rollout.sequence;
+        let digest = Some(rollout.digest);
         match rollout.audience.manner {
             Manner::Shadow { every } => {
-                assert_ne!(Some(rollout.digest), self.running);
-                (self.shadow, self.had_shadow) = (Some((rollout.digest, every)), true);
+                assert_ne!(digest, self.running, "what serves has no shadow of itself");
+                assert_ne!(self.shadow, Some((rollout.digest, every)), "it runs there already");
+                self.shadow = Some((rollout.digest, every));
                 return;
             }
-            // What serves already: the shadow ends. It is said until a report shows that it did.
-            Manner::Instead if Some(rollout.digest) == self.running && self.had_shadow => {
-                self.shadow = None;
+            Manner::Instead if digest == self.running => {
+                // What serves is to serve alone: a shadow is dropped, turns end.
+                assert!(self.shadow.is_some() || self.turns.is_some(), "it serves alone already");
+                if let Some((shadow, _)) = self.shadow.take() {
+                    self.last = Some((prefix(&shadow), Outcome::Rejected(Rejection::Replaced)));
+                }
+                self.turns = None;
                 return;
             }
-            _ => self.shadow = None,
+            Manner::Instead if digest == self.previous && self.candidate == self.running => {
+                // It lies whole in the other slot: back at once, without a download.
+                self.back_without_fetching(rollout.digest);
+                return;
+            }
+            Manner::Hourly => assert_ne!(digest, self.running, "it takes turns already, or has nothing to do so with"),
+            Manner::Instead => {}
         }
-        assert_ne!(Some(rollout.digest), self.running);
-        if self.phase != Phase::Idle && self.candidate == Some(rollout.digest) {
+        if self.phase != Phase::Idle && self.candidate == digest {
             // It has it already.
             return;
         }
+        self.shadow = None;
         self.offered.push(rollout.digest);
-        self.candidate = Some(rollout.digest);
+        self.candidate = digest;
+        self.staged = rollout.audience;
         self.phase = Phase::Staged;
+    }
+
+    fn back_without_fetching(&mut self, base: [u8; 32]) {
+        (self.previous, self.running) = (self.running, Some(base));
+        self.turns = None;
+        self.last = Some((prefix(&base), Outcome::Confirmed));
     }
 
     fn finish(&mut self) {
@@ -219,6 +283,7 @@ impl Device {
         } else {
             self.previous = self.running;
             self.running = Some(candidate);
+            self.turns = (self.staged.manner == Manner::Hourly && self.previous.is_some()).then_some(self.staged);
             self.last = Some((prefix(&candidate), Outcome::Confirmed));
         }
     }
@@ -227,6 +292,7 @@ impl Device {
     pub(crate) fn revert(&mut self) {
         let running = self.running.expect("something runs");
         self.running = self.previous;
+        self.turns = None;
         self.last = Some((prefix(&running), Outcome::Reverted(Reversal::Errors)));
     }
 }

@@ -50,6 +50,7 @@ fn poll(running: Option<[u8; 32]>) -> Poll {
         fetching: None,
         last: None,
         whole: None,
+        beside: None,
         root: 1,
         rollout: 0,
         floor: 0,

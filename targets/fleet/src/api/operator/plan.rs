@@ -35,6 +35,17 @@ pub(super) enum Wanted {
         /// Percent of the devices that take part.
         percent: f64,
     },
+    /// The candidate and the base by the hour on the same devices, each its own control, until somebody approves.
+    Crossover {
+        /// Percent of the devices that take part.
+        percent: f64,
+    },
+    /// Laboratory, then the candidate in the shadow of what serves everywhere but on a part, and when somebody approves it
+    /// serves there at once.
+    BlueGreen {
+        /// Percent of the devices that keep the base.
+        percent: f64,
+    },
     /// All but a part, watched for two weeks.
     HoldBack {
         /// Percent of the devices that keep the base.
@@ -57,12 +68,15 @@ pub(super) struct WantedStage {
     /// Percent of the devices that get the candidate; without meaning for rings.
     #[serde(default)]
     canary_percent: f64,
-    /// Percent of the devices that are compared with it.
+    /// Percent of the devices that are compared with it; none where the candidate takes turns with the base.
     #[serde(default)]
     control_percent: f64,
     /// It runs in the shadow of what serves, on one of so many inputs; left out: in its place.
     #[serde(default)]
     shadow_every: Option<u32>,
+    /// It takes turns with the base by the hour, and each device is its own control.
+    #[serde(default)]
+    crossover: bool,
     /// Devices of the canary that have to have reported.
     #[serde(default = "one")]
     devices: u32,
@@ -156,16 +170,33 @@ fn share(percent: f64) -> ApiResult<Share> {
 impl WantedStage {
     fn stage(&self) -> ApiResult<Stage> {
         let control = share(self.control_percent)?;
-        let exposure = match (self.ring, self.shadow_every) {
-            (Some(_), Some(_)) => {
+        let canary = share(self.canary_percent)?;
+        let exposure = match (self.ring, self.shadow_every, self.crossover) {
+            (Some(_), Some(_), _) => {
                 return Err(ApiError::unacceptable(
                     "a ring has no shadow",
                     "give shadow_every with canary_percent and control_percent",
                 ));
             }
-            (Some(ring), None) => Exposure::Ring { ring, control },
-            (None, Some(every)) => Exposure::Shadow { canary: share(self.canary_percent)?, control, every },
-            (None, None) => Exposure::Share { canary: share(self.canary_percent)?, control },
+            (Some(_), _, true) => {
+                return Err(ApiError::unacceptable("a ring takes no turns", "give crossover with canary_percent"));
+            }
+            (None, Some(_), true) => {
+                return Err(ApiError::unacceptable(
+                    "a candidate in the shadow takes no turns",
+                    "give shadow_every or crossover, or a stage for each",
+                ));
+            }
+            (None, None, true) if control > Share::NONE => {
+                return Err(ApiError::unacceptable(
+                    "devices that take turns are their own control",
+                    "leave control_percent out",
+                ));
+            }
+            (None, None, true) => Exposure::Crossover { share: canary },
+            (Some(ring), None, false) => Exposure::Ring { ring, control },
+            (None, Some(every), false) => Exposure::Shadow { canary, control, every },
+            (None, None, false) => Exposure::Share { canary, control },
         };
         let margins = match self.margins {
             WantedMargins::Ignored => Margins::Ignored,
@@ -190,6 +221,8 @@ impl Wanted {
             Self::Few { rings } => Some(Strategy::Few { rings: *rings }),
             Self::Shadow { every } => Some(Strategy::Shadow { every: *every }),
             Self::Variants { percent } => Some(Strategy::Variants { share: share(*percent)?, candidates }),
+            Self::Crossover { percent } => Some(Strategy::Crossover { share: share(*percent)? }),
+            Self::BlueGreen { percent } => Some(Strategy::BlueGreen { hold_back: share(*percent)? }),
             Self::HoldBack { percent } => Some(Strategy::HoldBack { share: share(*percent)? }),
             Self::Stages { .. } => None,
         };

@@ -102,12 +102,13 @@ struct Status {
     /// What was asked for.
     #[schema(value_type = Object)]
     request: Value,
-    /// The arms beside each other: devices by how far they came, and bad device-days by guardrail.
+    /// The arms beside each other: devices by how far they came, and bad device-days by guardrail; in a crossover, where each
+    /// device is in `both`, bad halves of device-days.
     #[schema(value_type = Object)]
     arms: Value,
     /// How far a candidate in the shadow agrees with what serves; nothing: no shadow has reported.
     agreement: Option<Agreement>,
-    /// Devices that run a candidate now, by the digest they reported last, or in the shadow by their reports.
+    /// Devices that have a candidate now by what they said last: it serves, runs in the shadow, or takes turns.
     succeeded: i64,
     /// Devices that took it back.
     reverted: i64,
@@ -122,6 +123,20 @@ struct Agreement {
     devices: u64,
 }
 
+/// What margins are judged by: means of either arm, and by how much the candidate is worse than allowed.
+fn metrics(stored: &Stored) -> Vec<Value> {
+    let rollout = &stored.rollout;
+    let of = |candidate| {
+        let numbers = rollout.numbers(&stored.evidence, candidate);
+        let soft = move |s: dunlin_rollout::gate::Soft| {
+            json!({ "candidate": candidate, "metric": s.margin.metric.as_str(), "place": s.place, "mean": s.mean,
+                "devices": s.n, "in_both": s.pairs, "excess": s.excess })
+        };
+        numbers.soft.into_iter().flatten().map(soft)
+    };
+    (0..rollout.plan().candidates()).flat_map(of).collect()
+}
+
 fn agreement(stored: &Stored) -> Option<Agreement> {
     let name = dunlin_rollout::Name::new(crate::telemetry::DISAGREEMENT)?;
     let canary = stored.evidence.first()?.moments(name)?.canary;
@@ -131,15 +146,18 @@ fn agreement(stored: &Stored) -> Option<Agreement> {
 async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
     let now = signed(app.clock.seconds());
     let ways = exposures::ways(&mut *app.store.read().await?, &stored.tenant, &stored.id, now, 0).await?;
+    let takes_turns = stored.takes_turns();
     let arm = |n: i64| match n {
         exposures::REST => "rest".to_owned(),
         exposures::CONTROL => "control".to_owned(),
+        1 if takes_turns => "both".to_owned(),
         n => format!("candidate{}", n - 1),
     };
     let way = |w: &Way| {
         let [assigned, downloaded, activated, reported] = w.hops;
         json!({ "arm": arm(w.arm), "assigned": assigned, "downloaded": downloaded, "activated": activated,
-            "reported": reported, "runs_candidate": w.runs, "reverted": w.reverted })
+            "reported": reported, "runs_candidate": w.runs, "in_shadow": w.shadows, "takes_turns": w.turns,
+            "reverted": w.reverted })
     };
     let guardrails: Vec<Value> = stored
         .evidence
@@ -161,7 +179,8 @@ async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
         verdict: decide::outlook(stored, now),
         sequence: stored.sequence,
         request: serde_json::from_str(&stored.request).unwrap_or_default(),
-        arms: json!({ "ways": ways.iter().map(way).collect::<Vec<_>>(), "guardrails": guardrails }),
+        arms: json!({ "ways": ways.iter().map(way).collect::<Vec<_>>(), "guardrails": guardrails,
+            "metrics": metrics(stored) }),
         agreement: agreement(stored),
         succeeded: ways.iter().map(|w| w.runs).sum(),
         reverted: ways.iter().map(|w| w.reverted).sum(),
@@ -223,6 +242,13 @@ async fn put(
     let count = count.ok_or_else(|| ApiError::unacceptable("a rollout has 1 to 7 candidates", "give their digests"))?;
     let plan = draft.strategy.plan(count, who.tenant.settings.two_person)?;
     let gate = draft.gate.gate()?;
+    let takes_turns = plan.stages().any(|s| matches!(s.exposure, Exposure::Crossover { .. }));
+    if takes_turns && draft.base.is_none() {
+        return Err(ApiError::unacceptable(
+            "in a crossover the candidate takes turns with a base, and there is none",
+            "give the digest that devices run as `base`",
+        ));
+    }
     let mut connection = app.store.read().await?;
     let mut published = Vec::new();
     for id in draft.candidates.iter().chain(&draft.base) {
@@ -303,12 +329,16 @@ fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<Outloo
             let each = part(share) / (u32::from(candidates) + 1);
             (each, each)
         }
-        Exposure::Ring { .. } | Exposure::Crossover { .. } => (0, 0),
+        // Each device is in both arms.
+        Exposure::Crossover { share } => (part(share), part(share)),
+        Exposure::Ring { .. } => (0, 0),
     };
     let outlook = |(stage, of): (usize, &dunlin_rollout::Stage)| {
         let (canary, control) = size(&of.exposure);
-        let design = Design { alpha, ..Design::new(canary, control, 0.01) };
-        let ratio = (canary > 0 && control > 0).then(|| design.minimum_ratio(0.8)).flatten();
+        // Half of a device's day is in either arm, and half as often bad.
+        let days = if matches!(of.exposure, Exposure::Crossover { .. }) { 2 } else { 1 };
+        let design = Design { alpha, ..Design::new(canary / days, control / days, 0.01) };
+        let ratio = (design.canary > 0 && design.control > 0).then(|| design.minimum_ratio(0.8)).flatten();
         Outlook { stage, canary, control, minimum_detectable_ratio: ratio, approval: of.approval }
     };
     plan.stages().enumerate().map(outlook).collect()

@@ -1,0 +1,189 @@
+//! A device's place in one rollout: noted, with what its day was like, and what it should be offered.
+
+use std::collections::BTreeMap;
+
+use dunlin_rollout::{Guardrail, Manner, Phase, Subject};
+use dunlin_update::Outcome;
+
+use super::part::{Has, Part};
+use super::{Job, is_under_way, offer};
+use crate::documents::Terms;
+use crate::hex::{hex, unhex_array};
+use crate::store::days::{self, Day};
+use crate::store::exposures::{self, Beside, CONTROL, Exposure, REST};
+use crate::store::rollouts::Stored;
+use crate::store::Connection;
+use crate::telemetry::{CONTROL_ARM, DISAGREEMENT, Reading};
+
+/// Notes a device's place in a rollout; what it is to be offered.
+pub(super) async fn follow(
+    tx: &mut Connection,
+    job: &Job,
+    stored: &Stored,
+    fresh: &[&Reading],
+    now: i64,
+) -> Result<Option<Terms>, sqlx::Error> {
+    let (device, poll) = (&job.device, &job.poll);
+    // The one by which the device itself finds its place.
+    let Some(identity) = device.identity() else { return Ok(None) };
+    let has = Has::of(stored, poll);
+    let before = exposures::get(tx, &device.tenant, &stored.id, &device.id).await?;
+    let phase = stored.rollout.phase();
+    let running = poll.running.map(|d| hex(&d));
+    let eligible = stored.base.as_ref().is_none_or(|b| running.as_ref() == Some(b)) || has != Has::Nothing;
+    if before.is_none() && !eligible && phase != Phase::Completed {
+        return Ok(None);
+    }
+    let subject = Subject {
+        identity: &identity,
+        ring: device.ring.and_then(|r| u8::try_from(r).ok()),
+        hour: u32::try_from(now / 3600).unwrap_or(u32::MAX),
+        input: 0,
+    };
+    let part = Part::of(stored, &stored.rollout.assign(&subject));
+    let is_outside = part.arm == REST && part.wants.is_none() && has.beside() == Beside::Nothing;
+    if before.is_none() && is_outside {
+        return Ok(None);
+    }
+    // The end of a candidate on this device, if that is what ended last.
+    let ended = poll.last.filter(|(prefix, _)| {
+        stored.candidates.iter().any(|c| unhex_array::<32>(c).is_some_and(|d| d.starts_with(prefix)))
+    });
+    let reverted = matches!(ended, Some((_, Outcome::Reverted(_))));
+    let first = Exposure {
+        arm: part.arm,
+        assigned: now,
+        seen: now,
+        polls: 0,
+        offered: None,
+        downloaded: None,
+        activated: None,
+        reported: None,
+        runs: false,
+        beside: Beside::Nothing,
+        outcome: None,
+    };
+    let is_new_end = before.as_ref().is_none_or(|e| !e.outcome.as_ref().is_some_and(|o| o.starts_with("Reverted")));
+    let mut now_is = before.unwrap_or(first);
+    if is_under_way(phase) {
+        now_is.arm = part.arm;
+    }
+    (now_is.seen, now_is.polls) = (now, now_is.polls + 1);
+    (now_is.runs, now_is.beside) = (has != Has::Nothing, has.beside());
+    now_is.outcome = ended.map(|(_, outcome)| format!("{outcome:?}")).or(now_is.outcome);
+    let staged = matches!(poll.phase, 3..=5);
+    let (downloaded, activated) = match (now_is.arm, part.manner()) {
+        // The control arm has nothing to fetch; it takes as many polls as a device needs that does.
+        (CONTROL, _) => (now_is.polls >= 2, now_is.polls >= 3),
+        // The candidate runs beside the base, which goes on serving.
+        (_, Some(Manner::Shadow { .. })) => (staged || now_is.runs, matches!(has, Has::Shadow(..))),
+        (_, Some(Manner::Hourly)) => (staged || now_is.runs || reverted, matches!(has, Has::Turns(_)) || reverted),
+        _ => {
+            let serves = matches!(has, Has::Serving(_));
+            (staged || now_is.runs || reverted, serves || reverted)
+        }
+    };
+    now_is.downloaded = now_is.downloaded.or(downloaded.then_some(now));
+    now_is.activated = now_is.activated.or(activated.then_some(now));
+    let known = fresh.iter().filter(|r| r.known).count();
+    if now_is.activated.is_some() && known > 0 {
+        now_is.reported = now_is.reported.or(Some(now));
+    }
+    let terms = offer::offer(tx, job, stored, (has, &part), ended, now).await?;
+    if terms.is_some() {
+        now_is.offered = now_is.offered.or(Some(now));
+    }
+    exposures::put(tx, &device.tenant, &stored.id, &device.id, &now_is).await?;
+    if let Some(activated) = now_is.activated.filter(|_| now_is.arm >= CONTROL && is_under_way(phase)) {
+        let seen = Seen { stored, arm: now_is.arm, running: poll.running, activated, now };
+        let mut of = seen.days(fresh);
+        if reverted && is_new_end {
+            seen.day(&mut of, now).part.bad |= 1 << Guardrail::FailedStart as u8;
+        }
+        let key = (device.tenant.as_str(), stored.id.as_str(), device.id.as_str());
+        for (day, more) in of {
+            days::add(tx, key, (day, day < stored.days), &more).await?;
+        }
+    }
+    Ok(terms)
+}
+
+/// Of which device reports are read, and when.
+struct Seen<'a> {
+    stored: &'a Stored,
+    arm: i64,
+    running: Option<[u8; 32]>,
+    activated: i64,
+    now: i64,
+}
+
+impl Seen<'_> {
+    fn day<'d>(&self, days: &'d mut BTreeMap<i64, Day>, moment: i64) -> &'d mut Day {
+        // What was measured before the stage says that the device is there now.
+        let day = self.stored.day(if moment < self.stored.entered { self.now } else { moment });
+        let base = self.stored.takes_turns().then(Default::default);
+        days.entry(day).or_insert_with(|| Day { base, ..Day::default() })
+    }
+
+    /// What reports say about the device's days.
+    fn days(&self, fresh: &[&Reading]) -> BTreeMap<i64, Day> {
+        let mut days = BTreeMap::new();
+        // The newest report ends now, and each before it where the next began.
+        let mut end = self.now;
+        for reading in fresh.iter().rev().filter(|r| r.known) {
+            let moment = end;
+            end -= i64::from(reading.seconds);
+            if self.stored.takes_turns() {
+                // Before it took turns all its hours were the base's.
+                if moment > self.activated {
+                    self.half(self.day(&mut days, moment), reading);
+                }
+            } else {
+                self.whole(self.day(&mut days, moment), reading);
+            }
+        }
+        days
+    }
+
+    /// A report of a device that is in one arm.
+    fn whole(&self, day: &mut Day, reading: &Reading) {
+        let in_shadow = matches!(self.stored.manner(0), Manner::Shadow { .. });
+        let expected = match self.arm {
+            CONTROL => self.running,
+            _ if in_shadow => self.running,
+            n => self.digest(usize::try_from(n - 1).ok().and_then(|n| self.stored.candidates.get(n))),
+        };
+        day.part.reports += 1;
+        // Reports of what ran before say that the device is there, and nothing about the candidate.
+        if expected.is_some_and(|d| reading.is_of(&d)) {
+            day.part.bad |= reading.bad;
+            crate::telemetry::add(&mut day.part.metrics, &reading.metrics);
+            if self.arm == CONTROL && in_shadow {
+                // What the base would say in its own shadow: a candidate's margin is measured from here.
+                day.part.metrics.insert(DISAGREEMENT.into(), (0.0, 1.0));
+            }
+        }
+    }
+
+    /// A report of a device that takes turns: it counts for the package that it is about.
+    fn half(&self, day: &mut Day, reading: &Reading) {
+        let is_of = |digest: Option<&String>| self.digest(digest).is_some_and(|d| reading.is_of(&d));
+        let (base, candidate) = (is_of(self.stored.base.as_ref()), is_of(self.stored.candidates.first()));
+        let part = match (base, candidate) {
+            // The same two bytes: then it is as the device says.
+            (true, true) if reading.arm == CONTROL_ARM => day.base.as_mut(),
+            (_, true) => Some(&mut day.part),
+            (true, false) => day.base.as_mut(),
+            (false, false) => None,
+        };
+        if let Some(part) = part {
+            part.reports += 1;
+            part.bad |= reading.bad;
+            crate::telemetry::add(&mut part.metrics, &reading.metrics);
+        }
+    }
+
+    fn digest(&self, hex: Option<&String>) -> Option<[u8; 32]> {
+        hex.and_then(|text| unhex_array(text))
+    }
+}

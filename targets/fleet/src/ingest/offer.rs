@@ -1,0 +1,74 @@
+//! What a rollout offers a device, if anything.
+
+use dunlin_rollout::Phase;
+use dunlin_update::{Outcome, Rejection};
+
+use super::Job;
+use super::part::{Has, Part, next};
+use crate::documents::Terms;
+use crate::hex::hex;
+use crate::store::rollouts::{self, Stored};
+use crate::store::{Connection, packages, unsigned};
+
+/// What is offered to a device that has this and should have that.
+pub(super) async fn offer(
+    tx: &mut Connection,
+    job: &Job,
+    stored: &Stored,
+    (has, part): (Has, &Part),
+    ended: Option<([u8; 16], Outcome)>,
+    now: i64,
+) -> Result<Option<Terms>, sqlx::Error> {
+    let poll = &job.poll;
+    // What is on trial is not disturbed; documents that have run out are of no use.
+    if poll.phase == 5 || stored.expires <= now {
+        return Ok(None);
+    }
+    let Some((digest, audience)) = next(stored, poll, has, part) else { return Ok(None) };
+    if ended.is_some_and(|(prefix, outcome)| digest.starts_with(&prefix) && is_final(outcome)) {
+        return Ok(None);
+    }
+    let tenant = &job.device.tenant;
+    let Some(package) = packages::get(tx, tenant, &hex(&digest)).await? else { return Ok(None) };
+    if package.target != "any" && package.target != job.device.target {
+        return Ok(None);
+    }
+    if package.counter < i64::from(poll.floor) {
+        return Ok(None);
+    }
+    if stored.rollout.phase() == Phase::Completed && has == Has::Nothing {
+        // What is completed brings devices forward, not back. Of several candidates one was chosen; who has another goes
+        // over, whichever is newer.
+        let current = match &poll.running {
+            Some(running) => packages::get(tx, tenant, &hex(running)).await?,
+            None => None,
+        };
+        if current.is_some_and(|c| c.number >= package.number) {
+            return Ok(None);
+        }
+    }
+    let mut sequence = stored.sequence;
+    if poll.rollout > unsigned(sequence) {
+        // The device has seen documents of another rollout since; an older one it would refuse.
+        sequence = rollouts::renew_sequence(tx, stored, poll.rollout, now).await?;
+    }
+    Ok(Some(Terms {
+        rollout: stored.id.clone(),
+        name: stored.name.clone(),
+        digest,
+        sequence: unsigned(sequence),
+        signed: unsigned(stored.signed),
+        expires: unsigned(stored.expires),
+        audience,
+    }))
+}
+
+/// Whether a device that ended so will not take the same package again.
+fn is_final(outcome: Outcome) -> bool {
+    let again = [Rejection::Base, Rejection::Delta, Rejection::Hash, Rejection::Replaced, Rejection::Storage];
+    match outcome {
+        Outcome::Confirmed => false,
+        Outcome::Rejected(reason) => !again.contains(&reason),
+        Outcome::Reverted(_) => true,
+    }
+}
