@@ -34,6 +34,9 @@ impl Reading {
 /// The arm of a window in which a device ran what it is compared with.
 pub(crate) const CONTROL_ARM: &str = "control";
 
+/// The arm of a window in which a second package ran in the shadow of the one that served.
+pub(crate) const SHADOW_ARM: &str = "shadow";
+
 /// A metric's sum and number of values, by its name; added up over a day.
 pub(crate) type Metrics = BTreeMap<String, (f64, f64)>;
 
@@ -76,7 +79,7 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
         Arm::Rest => "rest",
         Arm::Control => CONTROL_ARM,
         Arm::Candidate => "candidate",
-        Arm::Shadow => "shadow",
+        Arm::Shadow => SHADOW_ARM,
     };
     Reading { known: true, model: head.model, arm, bad, seconds: head.seconds, metrics: metrics(window) }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Device {
     pub(crate) unsent: Vec<wire::Report>,
     pub(crate) acknowledged: Vec<(u32, u32)>,
     pub(crate) offered: Vec<[u8; 32]>,
+    /// Beginnings of digests that failed on it.
+    pub(crate) buried: Vec<[u8; 16]>,
     pub(crate) behaviour: Behaviour,
     /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
     pub(crate) shadow: Option<([u8; 32], u32)>,
@@ -88,6 +90,7 @@ impl Device {
             unsent: Vec::new(),
             acknowledged: Vec::new(),
             offered: Vec::new(),
+            buried: Vec::new(),
             behaviour: Behaviour::Good,
             shadow: None,
             disagrees: 2,
@@ -230,7 +233,17 @@ impl Device {
         assert!(rollout.sequence >= self.sequence, "an older rollout: {} after {}", rollout.sequence, self.sequence);
         assert!(rollout.expires > self.clock.seconds());
         assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
+        if rollout.sequence > self.sequence {
+            for lifted in rollout.lifted.chunks_exact(16) {
+                self.buried.retain(|b| b != lifted);
+                self.last = self.last.filter(|(prefix, _)| prefix != lifted);
+            }
+        }
         self.sequence = rollout.sequence;
+        if self.buried.contains(&prefix(&rollout.digest)) {
+            self.last = Some((prefix(&rollout.digest), Outcome::Rejected(Rejection::Tombstone)));
+            return;
+        }
         let digest = Some(rollout.digest);
         match rollout.audience.manner {
             Manner::Shadow { every } => {
@@ -279,6 +292,7 @@ impl Device {
         self.boot += 1;
         self.seq = 0;
         if self.behaviour == Behaviour::Reverts {
+            self.buried.push(prefix(&candidate));
             self.last = Some((prefix(&candidate), Outcome::Reverted(Reversal::Golden)));
         } else {
             self.previous = self.running;
@@ -293,6 +307,7 @@ impl Device {
         let running = self.running.expect("something runs");
         self.running = self.previous;
         self.turns = None;
+        self.buried.push(prefix(&running));
         self.last = Some((prefix(&running), Outcome::Reverted(Reversal::Errors)));
     }
 }

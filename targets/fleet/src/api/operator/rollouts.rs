@@ -296,6 +296,8 @@ async fn put(
         days: 0,
         started: 0,
         entered: 0,
+        epoch_began: 0,
+        epoch_day: 0,
         started_by: String::new(),
         created: now,
         sequence: 0,
