@@ -1,17 +1,17 @@
 //! What the gate of a rollout does, by simulation: false rollbacks, detections and the days they take, beside
 //! Mann-Whitney as Kayenta has it, static thresholds as AWS IoT Jobs and hawkBit have them, and a z-test at every look,
-//! on the same streams; false alarms of the check of the arms' sizes; coverage of the confidence sequence.
+//! on the same streams; false alarms of the check of the arms' sizes; coverage of the confidence sequence; crossovers, in
+//! which each device is its own control; the whole default plan in fleets whose devices are not all alike.
 //!
-//! And the whole default plan in fleets whose devices are not all alike.
-//!
-//! `gate [--repetitions N] [--only PART]`: 4000 unless said, and for whole plans as many as said or a fourth. PART is a
-//! word that the figures' first part has. Seeded: the same numbers every time.
+//! `gate [--repetitions N] [PART]`: 4000 unless said, and for whole plans a fourth of them; parts are scenarios, guardrails,
+//! arrivals, sizes, coverage, designs, turns and plans, all unless said. Seeded: the same numbers every time.
 
 mod gate {
     pub(crate) mod peers;
     pub(crate) mod plan;
     pub(crate) mod random;
     pub(crate) mod stream;
+    pub(crate) mod turns;
 }
 
 use std::thread;
@@ -25,6 +25,7 @@ use gate::peers::PEERS;
 use gate::plan::{MIXES, Memory, stage_of_rollback};
 use gate::random::Random;
 use gate::stream::{Day, Fleet};
+use gate::turns;
 
 /// Canary, control, bad device-days of a control device a day.
 const SCENARIOS: [(u32, u32, f64); 8] = [
@@ -294,24 +295,54 @@ fn plans(repetitions: u32) {
     }
 }
 
+/// Devices that take turns between candidate and base, beside as many that are divided into two arms.
+fn in_turn(repetitions: u32) {
+    for devices in [100, 300, 1000] {
+        for ratio in [1.0, 1.25, 2.0, 3.0, 5.0] {
+            let taken_back = repeat(repetitions, |run| {
+                let mut random = Random::new(0xA66 << 40 | u64::from(run) << 4 | u64::from(devices / 100));
+                turns::guardrail(devices, 0.02, ratio, &mut random)
+            });
+            let part = |get: fn(&Both<bool>) -> bool| {
+                100.0 * taken_back.iter().filter(|t| get(t)).count() as f64 / taken_back.len() as f64
+            };
+            let (kind, better, target) =
+                if ratio <= 1.25 { ("false_rollbacks", "lower", Some(1.0)) } else { ("detected", "higher", None) };
+            let figure = format!("turns/{kind}/{devices}/2%/x{ratio}");
+            line(&figure, part(|t| t.canary), "%", better, target, Some(part(|t| t.control)));
+        }
+    }
+    let judged = repeat(repetitions, |run| turns::margin(&mut Random::new(0xA77 << 40 | u64::from(run))));
+    let part =
+        |get: fn(&turns::Judged) -> bool| 100.0 * judged.iter().filter(|j| get(j)).count() as f64 / judged.len() as f64;
+    line("turns/ever_wrong/801_looks", part(|j| j.wrong), "%", "lower", Some(1.0), Some(part(|j| j.naive)));
+    let width = judged.iter().map(|j| j.width).sum::<f64>() / judged.len() as f64;
+    line("turns/width_over_two_arms/1000", width, "ratio", "lower", Some(1.0), None);
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let repetitions = match arguments.iter().position(|a| a == "--repetitions") {
-        Some(at) => arguments.get(at + 1).and_then(|n| n.parse().ok()).expect("--repetitions takes a number"),
-        None => 4000,
-    };
-    let only =
-        arguments.iter().position(|a| a == "--only").map(|at| arguments.get(at + 1).expect("--only takes a part"));
-    let parts: [(&str, fn(u32)); 7] = [
+    let mut arguments = arguments.iter();
+    let (mut repetitions, mut part) = (4000, None);
+    while let Some(argument) = arguments.next() {
+        if argument == "--repetitions" {
+            let number = arguments.next().and_then(|n| n.parse().ok());
+            repetitions = number.expect("--repetitions takes a number");
+        } else {
+            part = Some(argument.as_str());
+        }
+    }
+    type Part = (&'static str, fn(u32));
+    let parts: [Part; 8] = [
         ("scenarios", scenarios),
         ("guardrails", all_guardrails),
         ("arrivals", arrivals),
         ("sizes", sizes),
         ("coverage", coverage),
         ("designs", designs),
+        ("turns", in_turn),
         ("plans", |repetitions| plans((repetitions / 4).max(1))),
     ];
-    for (_, figures) in parts.into_iter().filter(|(name, _)| only.is_none_or(|o| o == name)) {
-        figures(repetitions);
-    }
+    assert!(part.is_none_or(|p| parts.iter().any(|(name, _)| *name == p)), "there is no such part");
+    parts.iter().filter(|(name, _)| part.is_none_or(|p| p == *name)).for_each(|(_, measure)| measure(repetitions));
 }

@@ -7,11 +7,11 @@
 //! - [`cohort`]: one integer hash, compared on its whole range; the same on every device and in every binding.
 //! - [`flag`]: documents of flags, read in place; values, reasons and errors by OpenFeature's names.
 //! - [`evidence`]: device-days and devices' means as sums that merge in any order.
-//! - [`gate`]: an e-process for each guardrail, a confidence sequence for each margin, a check of the arms' sizes.
-//!   `GATES.md` derives and measures them.
+//! - [`gate`]: an e-process for each guardrail, a confidence sequence for each margin, a check of the arms' sizes; for two arms
+//!   of devices, and for devices that run both in turn. `GATES.md` derives and measures them.
 //! - [`rollout`]: strategies, stages and the four verdicts. `STATES.md` draws the states.
 //!
-//! The unit is the device-day: was it bad, by this guardrail, or not. Canary and control run at the same time, so that what
+//! The unit is the device-day, or the half of one where devices take turns: was it bad, by this guardrail, or not. Canary and control run at the same time, so that what
 //! a day does to both cancels. One may look after every report: the probability of a false rollback is for all looks
 //! together. No data never passes.
 //!

@@ -6,10 +6,13 @@ mod draft;
 mod drift;
 mod flags;
 mod journal;
+mod packages;
 pub(crate) mod profile;
 mod publish;
 mod rollout;
 mod root;
+mod tenants;
+mod tokens;
 pub mod view;
 mod watch;
 
@@ -31,6 +34,8 @@ enum Action {
     Root(root::Root),
     /// Publish a package with its release, and differences from what the fleet runs
     Publish(publish::Publish),
+    /// Show what is published, and what devices measured while they ran it
+    Packages(packages::Packages),
     /// Roll a package out in stages
     Rollout(rollout::Rollout),
     /// Show devices, and put them into rings
@@ -39,6 +44,12 @@ enum Action {
     Flags(flags::Flags),
     /// Show what devices count against their package's reference
     Drift(drift::Drift),
+    /// Show who may do what; make and revoke tokens
+    Tokens(tokens::Tokens),
+    /// Show your tenant and change its settings
+    Tenant(tenants::Tenant),
+    /// Show, make and change all tenants
+    Tenants(tenants::Tenants),
     /// Show alerts
     Alerts(journal::Alerts),
     /// Show who did what, and check that the log is whole
@@ -55,6 +66,10 @@ impl Fleet {
             Action::Login(login) => login.run(json),
             Action::Root(root) => root.run(&profile::client()?, json),
             Action::Publish(publish) => publish.run(&profile::client()?, json),
+            Action::Packages(packages) => packages.run(&profile::client()?, json),
+            Action::Tokens(tokens) => tokens.run(&profile::client()?, json),
+            Action::Tenant(tenant) => tenant.run(&profile::client()?, json),
+            Action::Tenants(tenants) => tenants.run(&profile::client()?, json),
             Action::Rollout(rollout) => rollout.run(&profile::client()?, json),
             Action::Devices(devices) => devices.run(&profile::client()?, json),
             Action::Flags(flags) => flags.run(&profile::client()?, json),

@@ -2,6 +2,8 @@
 
 #[path = "server/crash.rs"]
 mod crash;
+#[path = "server/crossover.rs"]
+mod crossover;
 #[path = "server/dashboard.rs"]
 mod dashboard;
 #[path = "server/database.rs"]

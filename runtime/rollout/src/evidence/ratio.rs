@@ -14,6 +14,9 @@
 //! E is a nonnegative supermartingale from 1, and by Ville's inequality P(E >= 1/α at any time) <= α. Lindon and Malek,
 //! "Anytime-valid inference for multinomial count data" (arXiv 2011.03567), have the idea.
 //!
+//! With e = k = 1 the batch is a pair, one device's day in halves. Then the expectation is at most 1 whatever the halves have to
+//! do with each other, and as e = k makes the terms add up, so is that of any number of pairs; `GATES.md` has the proof.
+//!
 //! λ is kept in fixed point, units of 2^-32, each term rounded down: sums are then exact, and the same in any order.
 
 use serde::{Deserialize, Serialize};

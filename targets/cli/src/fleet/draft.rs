@@ -17,8 +17,17 @@ pub(super) struct Draft {
     /// What devices run that take part, and go back to; what most of them run when absent, `none` for no way back
     #[arg(long, value_name = "PACKAGE", requires = "candidate")]
     pub(super) base: Option<String>,
-    /// canary, ring:RINGS, few:RINGS, variants:PERCENT, hold-back:PERCENT, or stages:FILE with a list of stages in JSON
-    #[arg(long, default_value = "canary", value_parser = strategy)]
+    /// How it comes to the fleet:
+    ///   canary               laboratory, 1 %, 5 %, 25 %, all but 5 %
+    ///   shadow:EVERY         first in the shadow of what serves, on one of so many inputs, then as canary
+    ///   ring:RINGS           ring by ring, a tenth of each as control
+    ///   few:RINGS            ring by ring, where there are too few devices for statistics
+    ///   crossover:PERCENT    by the hour in turn with the base, on so many devices, until somebody approves
+    ///   variants:PERCENT     candidates beside the base on so many devices, until somebody chooses
+    ///   blue-green:PERCENT   ready in the shadow on all but so many, and when approved it serves there at once
+    ///   hold-back:PERCENT    at once on all but so many
+    ///   stages:FILE          stages of your own, a list in JSON
+    #[arg(long, default_value = "canary", value_parser = strategy, verbatim_doc_comment)]
     pub(super) strategy: String,
     /// Probability for each guardrail of taking a candidate back that is no worse; 0.01 when absent
     #[arg(long)]
@@ -31,30 +40,49 @@ pub(super) struct Draft {
     /// times
     #[arg(long, value_name = "METRIC=AMOUNT", value_parser = margin)]
     pub(super) margin: Vec<Value>,
+    /// Devices of both arms expected when margins are decided; intervals are narrowest there. 1000 when absent
+    #[arg(long, value_name = "DEVICES")]
+    pub(super) devices: Option<u32>,
+    /// Devices that each arm needs before a margin is judged; 200 when absent
+    #[arg(long, value_name = "DEVICES")]
+    pub(super) devices_per_arm: Option<u32>,
     /// All of it as the server takes it, in a file of JSON
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "alpha", "require", "margin"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "strategy", "alpha", "require", "margin", "devices", "devices_per_arm"])]
     pub(super) file: Option<String>,
 }
 
-fn kind(text: &str) -> Option<(&str, Option<f64>)> {
-    let (kind, number) = text.split_once(':').map_or((text, None), |(kind, number)| (kind, Some(number)));
-    let number = match number {
-        Some(number) => Some(number.parse::<f64>().ok().filter(|n| n.is_finite())?),
-        None => None,
+/// The strategies that are a name with a number, their names for the server, and what it calls the number.
+const KINDS: [(&str, &str, &str); 7] = [
+    ("shadow", "shadow", "every"),
+    ("ring", "ring", "rings"),
+    ("few", "few", "rings"),
+    ("crossover", "crossover", "percent"),
+    ("variants", "variants", "percent"),
+    ("blue-green", "blue_green", "percent"),
+    ("hold-back", "hold_back", "percent"),
+];
+
+/// A strategy as the server takes it; not for one of a file.
+fn kind(text: &str) -> Option<Value> {
+    let Some((name, number)) = text.split_once(':') else {
+        return (text == "canary").then(|| json!({ "kind": "canary" }));
     };
-    let fits = match kind {
-        "canary" => number.is_none(),
-        "ring" | "few" => number.is_some_and(|n| n.fract() == 0.0 && (0.0..=255.0).contains(&n)),
-        "variants" | "hold-back" => number.is_some_and(|n| (0.0..=100.0).contains(&n)),
-        _ => false,
+    let (_, kind, key) = KINDS.into_iter().find(|(n, ..)| *n == name)?;
+    let number = match key {
+        "percent" => json!(number.parse::<f64>().ok().filter(|n| (0.0..=100.0).contains(n))?),
+        "rings" => json!(number.parse::<u8>().ok()?),
+        _ => json!(number.parse::<u32>().ok().filter(|n| *n > 0)?),
     };
-    fits.then_some((kind, number))
+    Some(json!({ "kind": kind, key: number }))
 }
 
 fn strategy(text: &str) -> Result<String, String> {
     let known = kind(text).is_some() || text.strip_prefix("stages:").is_some_and(|file| !file.is_empty());
-    let all = "canary, ring:RINGS, few:RINGS, variants:PERCENT, hold-back:PERCENT, stages:FILE";
-    if known { Ok(text.to_owned()) } else { Err(format!("it is one of {all}")) }
+    if known {
+        return Ok(text.to_owned());
+    }
+    let all: Vec<String> = KINDS.iter().map(|(name, _, key)| format!("{name}:{}", key.to_uppercase())).collect();
+    Err(format!("it is one of canary, {}, stages:FILE", all.join(", ")))
 }
 
 fn margin(text: &str) -> Result<Value, String> {
@@ -132,13 +160,9 @@ impl Draft {
             Some(text) => Some(digest(client, text)?),
             None => self.most_run(client, &candidates)?,
         };
-        let strategy = match (self.strategy.strip_prefix("stages:"), kind(&self.strategy)) {
-            (Some(path), _) => json!({ "kind": "stages", "stages": read(path)? }),
-            (_, Some(("ring", Some(n)))) => json!({ "kind": "ring", "rings": n as u8 }),
-            (_, Some(("few", Some(n)))) => json!({ "kind": "few", "rings": n as u8 }),
-            (_, Some(("variants", n))) => json!({ "kind": "variants", "percent": n }),
-            (_, Some(("hold-back", n))) => json!({ "kind": "hold_back", "percent": n }),
-            _ => json!({ "kind": "canary" }),
+        let strategy = match self.strategy.strip_prefix("stages:") {
+            Some(path) => json!({ "kind": "stages", "stages": read(path)? }),
+            None => kind(&self.strategy).unwrap_or_else(|| json!({ "kind": "canary" })),
         };
         let mut gate = json!({ "margins": self.margin });
         if let Some(alpha) = self.alpha {
@@ -146,6 +170,12 @@ impl Draft {
         }
         if !self.require.is_empty() {
             gate["required"] = json!(self.require);
+        }
+        if let Some(devices) = self.devices {
+            gate["devices"] = json!(devices);
+        }
+        if let Some(devices) = self.devices_per_arm {
+            gate["devices_per_arm"] = json!(devices);
         }
         Ok(json!({ "candidates": candidates, "base": base, "strategy": strategy, "gate": gate }))
     }
@@ -173,14 +203,40 @@ mod tests {
 
     #[test]
     fn strategies_and_margins_are_read() {
-        for good in ["canary", "ring:3", "few:9", "variants:12.5", "hold-back:5", "stages:s.json"] {
-            assert!(strategy(good).is_ok(), "{good}");
+        for (good, sent) in [
+            ("canary", json!({ "kind": "canary" })),
+            ("ring:3", json!({ "kind": "ring", "rings": 3 })),
+            ("few:9", json!({ "kind": "few", "rings": 9 })),
+            ("shadow:16", json!({ "kind": "shadow", "every": 16 })),
+            ("crossover:10", json!({ "kind": "crossover", "percent": 10.0 })),
+            ("variants:12.5", json!({ "kind": "variants", "percent": 12.5 })),
+            ("blue-green:5", json!({ "kind": "blue_green", "percent": 5.0 })),
+            ("hold-back:5", json!({ "kind": "hold_back", "percent": 5.0 })),
+        ] {
+            assert_eq!((strategy(good), kind(good)), (Ok(good.to_owned()), Some(sent)), "{good}");
         }
-        for bad in
-            ["", "ring", "ring:1.5", "ring:300", "canary:1", "variants:101", "hold-back:-1", "stages:", "x", "few:inf"]
-        {
+        assert!(strategy("stages:s.json").is_ok());
+        for bad in [
+            "",
+            "ring",
+            "ring:1.5",
+            "ring:300",
+            "canary:1",
+            "variants:101",
+            "hold-back:-1",
+            "stages:",
+            "x",
+            "few:inf",
+            "shadow",
+            "shadow:0",
+            "crossover:NaN",
+            "blue_green:5",
+            "blue-green",
+        ] {
             assert!(strategy(bad).is_err(), "{bad}");
         }
+        let said = strategy("x").expect_err("none");
+        assert!(said.contains("crossover:PERCENT") && said.contains("shadow:EVERY"), "{said}");
         let read = margin("latency_p95=10%").expect("a margin");
         assert_eq!((&read["relative"], &read["higher_is_better"]), (&json!(0.1), &json!(false)));
         let read = margin("confidence=0.02").expect("a margin");

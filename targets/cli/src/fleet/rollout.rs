@@ -55,16 +55,46 @@ enum Action {
         /// Its name
         rollout: String,
     },
-    /// Let the next stage begin that waits for approval
+    /// Let the next stage begin that waits for approval; after the last, give everybody the candidate
     Approve {
         /// Its name
         rollout: String,
         /// The stage that you have seen, so that nothing else is approved; the current one when absent
         #[arg(long)]
         stage: Option<u8>,
+        /// Which of several candidates everybody gets, counted from 0 as they were given
+        #[arg(long, value_name = "NUMBER")]
+        candidate: Option<u8>,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
+    },
+    /// Begin the next stage although this one is not passed
+    Advance {
+        /// Its name
+        rollout: String,
+        /// The stage that is to be left, so that nothing else is; the current one when absent
+        #[arg(long)]
+        stage: Option<u8>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Let this stage be left without its margins being kept for certain
+    Waive {
+        /// Its name
+        rollout: String,
+        /// The stage that you have seen, so that nothing else is waived; the current one when absent
+        #[arg(long)]
+        stage: Option<u8>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Make a rollout that was rolled back a draft again: other devices go first, and only new evidence counts
+    Retry {
+        /// Its name
+        rollout: String,
     },
     /// End a rollout
     Abort {
@@ -83,7 +113,7 @@ enum Action {
 }
 
 /// Asks a person. Where there is none, `--yes` has to be said.
-fn confirmed(question: &str, yes: bool) -> Outcome<()> {
+pub(super) fn confirmed(question: &str, yes: bool) -> Outcome<()> {
     if yes {
         return Ok(());
     }
@@ -148,14 +178,24 @@ impl Rollout {
             }),
             Action::Pause { rollout } => act(client, rollout, "pause", &Value::Null, json),
             Action::Resume { rollout } => act(client, rollout, "resume", &Value::Null, json),
-            Action::Approve { rollout, stage, yes } => {
-                let status = client.get(&path(rollout))?;
-                let stage = stage.map_or(status["stage"].clone(), |s| json!(s));
-                if !yes {
-                    eprint!("{}", view::rollout(&status, &[]));
-                }
-                confirmed(&format!("Approve what follows stage {stage} of {rollout}?"), *yes)?;
-                act(client, rollout, "approve", &json!({ "stage": stage }), json)
+            Action::Retry { rollout } => act(client, rollout, "retry", &Value::Null, json),
+            Action::Approve { rollout, stage, candidate, yes } => {
+                let what = match candidate {
+                    Some(n) => format!("give everybody candidate {n} of {rollout}, after"),
+                    None => format!("approve what follows of {rollout} after"),
+                };
+                let stage = seen(client, rollout, *stage, &what, *yes)?;
+                let body = json!({ "stage": stage, "candidate": candidate });
+                act(client, rollout, "approve", &body, json)
+            }
+            Action::Advance { rollout, stage, yes } => {
+                let what = format!("begin what follows of {rollout} although it has not passed");
+                let stage = seen(client, rollout, *stage, &what, *yes)?;
+                act(client, rollout, "advance", &json!({ "stage": stage }), json)
+            }
+            Action::Waive { rollout, stage, yes } => {
+                let stage = seen(client, rollout, *stage, &format!("waive the margins of {rollout} in"), *yes)?;
+                act(client, rollout, "waive", &json!({ "stage": stage }), json)
             }
             Action::Abort { rollout, revert, keep: _, yes } => {
                 let fate = if *revert { "revert" } else { "keep" };
@@ -184,6 +224,21 @@ impl Rollout {
         }
         Ok(())
     }
+}
+
+/// The stage that a person has seen, who is asked whether to do something about it.
+fn seen(client: &Client, rollout: &str, stage: Option<u8>, what: &str, yes: bool) -> Outcome<Value> {
+    let status = client.get(&path(rollout))?;
+    let stage = stage.map_or(status["stage"].clone(), |s| json!(s));
+    if !yes {
+        eprint!("{}", view::rollout(&status, &[]));
+    }
+    let mut what = what.to_owned();
+    if let Some(first) = what.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    confirmed(&format!("{what} stage {stage}?"), yes)?;
+    Ok(stage)
 }
 
 fn print(value: &Value, json: bool, text: impl FnOnce() -> String) {

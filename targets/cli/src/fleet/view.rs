@@ -59,8 +59,12 @@ pub fn stages(request: &Value) -> Vec<String> {
     let share = |key: &str| Share::of((strategy[key].as_f64().unwrap_or(0.0) * 10_000.0).round() as u32, 1_000_000);
     let rings = strategy["rings"].as_u64().and_then(|r| u8::try_from(r).ok()).unwrap_or(0);
     let candidates = request["candidates"].as_array().map_or(1, |c| u8::try_from(c.len()).unwrap_or(1));
+    let every = strategy["every"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let plan = match text(strategy, "kind") {
         "canary" => Plan::of(Strategy::Canary),
+        "shadow" => Plan::of(Strategy::Shadow { every }),
+        "crossover" => Plan::of(Strategy::Crossover { share: share("percent") }),
+        "blue_green" => Plan::of(Strategy::BlueGreen { hold_back: share("percent") }),
         "ring" => Plan::of(Strategy::Ring { rings }),
         "few" => Plan::of(Strategy::Few { rings }),
         "variants" => Plan::of(Strategy::Variants { share: share("percent"), candidates }),
@@ -68,10 +72,13 @@ pub fn stages(request: &Value) -> Vec<String> {
         _ => {
             let stage = |s: &Value| {
                 let control = s["control_percent"].as_f64().unwrap_or(0.0);
-                match s["ring"].as_u64() {
-                    Some(0) => "ring 0, the laboratory".to_owned(),
-                    Some(ring) => format!("rings 0 to {ring}, control {control} %"),
-                    None => format!("{} %, control {control} %", s["canary_percent"].as_f64().unwrap_or(0.0)),
+                let canary = s["canary_percent"].as_f64().unwrap_or(0.0);
+                match (s["ring"].as_u64(), s["shadow_every"].as_u64(), s["crossover"] == true) {
+                    (Some(0), ..) => "ring 0, the laboratory".to_owned(),
+                    (Some(ring), ..) => format!("rings 0 to {ring}, control {control} %"),
+                    (None, Some(every), _) => format!("{canary} %, one of {every} inputs in the shadow"),
+                    (None, None, true) => format!("{canary} % by the hour"),
+                    (None, None, false) => format!("{canary} %, control {control} %"),
                 }
             };
             return strategy["stages"].as_array().map_or_else(Vec::new, |all| all.iter().map(stage).collect());
@@ -183,15 +190,45 @@ pub fn rollout(status: &Value, verdicts: &[Value]) -> String {
 fn arms(status: &Value) -> String {
     let mut out = String::new();
     let ways = status["arms"]["ways"].as_array();
-    let keys = ["arm", "assigned", "downloaded", "activated", "reported", "runs_candidate", "reverted"];
-    let mut rows = vec![cells(["arm", "assigned", "downloaded", "activated", "reported", "run it", "took it back"])];
-    for way in ways.into_iter().flatten() {
-        rows.push(keys.iter().map(|k| way[k].as_str().map_or_else(|| number(&way[k]), str::to_owned)).collect());
+    let ways: Vec<&Value> = ways.into_iter().flatten().collect();
+    let mut columns = vec![
+        ("arm", "arm"),
+        ("assigned", "assigned"),
+        ("downloaded", "downloaded"),
+        ("activated", "activated"),
+        ("reported", "reported"),
+        ("runs_candidate", "have it"),
+    ];
+    // Those on which it does not simply serve, where there are such.
+    for (key, heading) in [("in_shadow", "in the shadow"), ("takes_turns", "by the hour")] {
+        if ways.iter().any(|way| way[key].as_u64() > Some(0)) {
+            columns.push((key, heading));
+        }
+    }
+    columns.push(("reverted", "took it back"));
+    let mut rows = vec![columns.iter().map(|(_, heading)| (*heading).to_owned()).collect::<Vec<_>>()];
+    for way in &ways {
+        let cell = |key: &str| way[key].as_str().map_or_else(|| number(&way[key]), str::to_owned);
+        rows.push(columns.iter().map(|(key, _)| cell(key)).collect());
     }
     if rows.len() > 1 {
-        let _ = write!(out, "\n{}", table(&rows, &[1, 2, 3, 4, 5, 6]));
+        let right: Vec<usize> = (1..columns.len()).collect();
+        let _ = write!(out, "\n{}", table(&rows, &right));
     }
-    let mut rows = vec![cells(["bad device-days by", "candidate", "control", "ln E"])];
+    if let Some(mean) = status["agreement"]["mean"].as_f64() {
+        let devices = number(&status["agreement"]["devices"]);
+        let _ = writeln!(
+            out,
+            "\nin the shadow it agrees with the base on {:.1} % (mean of {devices} devices)",
+            mean * 100.0
+        );
+    }
+    // A device that takes turns is in both arms: it is its hours that are compared.
+    let hourly = ways.iter().any(|way| text(way, "arm") == "both");
+    let mut rows = vec![match hourly {
+        true => cells(["bad halves of days by", "its hours", "base's hours", "ln E"]),
+        false => cells(["bad device-days by", "candidate", "control", "ln E"]),
+    }];
     let several = status["candidates"].as_array().is_some_and(|c| c.len() > 1);
     for g in status["arms"]["guardrails"].as_array().into_iter().flatten() {
         let of = |arm: &str| format!("{} of {}", number(&g["bad"][arm]), number(&g["of"][arm]));
@@ -202,7 +239,32 @@ fn arms(status: &Value) -> String {
     if rows.len() > 1 {
         let _ = write!(out, "\n{}", table(&rows, &[1, 2, 3]));
     }
+    let mut rows = vec![cells(["margin", rows[0][1].as_str(), rows[0][2].as_str(), "devices", "beyond it by", ""])];
+    for m in status["arms"]["metrics"].as_array().into_iter().flatten() {
+        let which = if several { format!(" ({})", m["candidate"]) } else { String::new() };
+        let devices = match m["in_both"].as_u64() {
+            Some(n) if n > 0 => format!("{} in both", grouped(n)),
+            _ => format!("{}, {}", number(&m["devices"]["canary"]), number(&m["devices"]["control"])),
+        };
+        let bound = |key: &str| m["excess"][key].as_f64();
+        rows.push(vec![
+            format!("{}{which}", text(m, "metric")),
+            amount(&m["mean"]["canary"]),
+            amount(&m["mean"]["control"]),
+            devices,
+            bound("low").zip(bound("high")).map_or_else(String::new, |(low, high)| format!("{low:.4} to {high:.4}")),
+            text(m, "place").to_lowercase(),
+        ]);
+    }
+    if rows.len() > 1 {
+        let _ = write!(out, "\n{}", table(&rows, &[1, 2]));
+    }
     out
+}
+
+/// A mean, to four digits behind the point.
+fn amount(value: &Value) -> String {
+    value.as_f64().map_or_else(String::new, |n| format!("{n:.4}"))
 }
 
 #[cfg(test)]
@@ -220,6 +282,14 @@ mod tests {
         let own =
             json!({ "strategy": { "kind": "stages", "stages": [{ "canary_percent": 7.5, "control_percent": 20 }] } });
         assert_eq!(stages(&own), ["7.5 %, control 20 %"]);
+        let own = json!([{ "canary_percent": 10, "shadow_every": 8 }, { "canary_percent": 10, "crossover": true }]);
+        let own = json!({ "strategy": { "kind": "stages", "stages": own } });
+        assert_eq!(stages(&own), ["10 %, one of 8 inputs in the shadow", "10 % by the hour"]);
+        let of = |strategy: Value| stages(&json!({ "strategy": strategy, "candidates": ["a"] }));
+        assert_eq!(of(json!({ "kind": "crossover", "percent": 20.0 })), ["20 % by the hour"]);
+        assert_eq!(of(json!({ "kind": "shadow", "every": 8 }))[1], "1 %, one of 8 inputs in the shadow");
+        let blue = of(json!({ "kind": "blue_green", "percent": 5.0 }));
+        assert_eq!(blue[1..], ["95 %, one of 16 inputs in the shadow", "95 %, control 5 %"]);
         assert!(stages(&json!({ "strategy": { "kind": "of tomorrow" } })).is_empty());
     }
 
@@ -241,8 +311,36 @@ mod tests {
             "from 0123456789ab to fedcba987654",
             "x      0  10 %, control 30 %  1970-01-02 00:01  ROLLBACK",
             "1,234",
+            "have it",
             "crash                  4 of 9  0 of 27  5.25",
             "it is rolled back",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_crossover_shows_hours_and_differences() {
+        let status = json!({
+            "id": "r", "model": "digits", "phase": "Running", "stage": 0, "base": "0123456789abcdef", "entered": 1,
+            "candidates": ["fedcba9876543210"], "verdict": "HOLD", "agreement": { "mean": 0.975, "devices": 40 },
+            "request": { "strategy": { "kind": "crossover", "percent": 10.0 } },
+            "arms": { "ways": [{ "arm": "both", "assigned": 90, "downloaded": 80, "activated": 70, "reported": 60,
+                "runs_candidate": 70, "in_shadow": 0, "takes_turns": 70, "reverted": 1 }],
+                "guardrails": [{ "candidate": 0, "guardrail": "crash", "bad": { "canary": 4, "control": 0 },
+                    "of": { "canary": 120, "control": 120 }, "ln_e": 2.5 }],
+                "metrics": [{ "candidate": 0, "metric": "energy", "place": "Inside", "in_both": 60,
+                    "mean": { "canary": 10.1, "control": 10.0 }, "devices": { "canary": 60, "control": 60 },
+                    "excess": { "low": -0.62, "high": -0.18 } }] },
+        });
+        let text = rollout(&status, &[]);
+        for part in [
+            "10 % by the hour",
+            "have it  by the hour  took it back",
+            "bad halves of days by",
+            "4 of 120      0 of 120",
+            "60 in both  -0.6200 to -0.1800  inside",
+            "agrees with the base on 97.5 % (mean of 40 devices)",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }

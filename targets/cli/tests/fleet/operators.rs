@@ -153,3 +153,137 @@ fn flags_are_put_killed_and_revived() {
     let (code, _) = site.fails(&["fleet", "flags", "put", &file]);
     assert_eq!(code, 8);
 }
+
+#[test]
+fn a_crossover_from_a_plan_to_its_end_and_once_more() {
+    let site = Site::start();
+    site.login();
+    let (keys, one, two) = site.packages();
+    let first = site.json(&["fleet", "publish", &one, "--keys", &keys]);
+    let base = first["package"]["digest"].as_str().expect("a digest").to_owned();
+    let running: [u8; 32] = unhex(&base).expect("hex").try_into().expect("32 bytes");
+    (1..=20).for_each(|n| drop(site.device(n, running)));
+    site.succeeds(&["fleet", "publish", &two, "--keys", &keys, "--no-deltas"]);
+
+    // Each strategy is one that the server knows, and shown as it is.
+    for (strategy, stages, shown) in [
+        ("crossover:50", 1, "50 % by the hour"),
+        ("shadow:8", 6, "one of 8 inputs in the shadow"),
+        ("blue-green:10", 3, "90 %, one of 16 inputs in the shadow"),
+        ("hold-back:10", 1, "90 %, control 10 %"),
+        ("variants:40", 1, "40 % in 2 arms"),
+        ("ring:2", 3, "rings 0 to 2, control 10 %"),
+        ("few:3", 4, "rings 0 to 3, control 0 %"),
+        ("canary", 5, "5 %, control 15 %"),
+    ] {
+        let plan = ["fleet", "rollout", "plan", "--candidate", "digits@2", "--strategy", strategy];
+        assert_eq!(site.json(&plan)["stages"].as_array().map(Vec::len), Some(stages), "{strategy}");
+        let text = site.succeeds(&plan);
+        assert!(text.contains(shown), "{strategy}: {text}");
+    }
+    let (code, text) = site.fails(&[
+        "fleet",
+        "rollout",
+        "plan",
+        "--candidate",
+        "digits@2",
+        "--base",
+        "none",
+        "--strategy",
+        "crossover:50",
+    ]);
+    assert!(code == 8 && text.contains("takes turns with a base"), "{text}");
+
+    let start = [
+        "fleet",
+        "rollout",
+        "start",
+        "x",
+        "--candidate",
+        "digits@2",
+        "--strategy",
+        "crossover:50",
+        "--margin",
+        "energy=5%",
+        "--devices",
+        "40",
+        "--devices-per-arm",
+        "10",
+        "--yes",
+    ];
+    assert!(site.succeeds(&start).contains("x (digits): Running"));
+    let status = site.json(&["fleet", "rollout", "status", "x"]);
+    let gate = &status["rollout"]["request"]["gate"];
+    assert_eq!((&gate["devices"], &gate["devices_per_arm"]), (&40.into(), &10.into()), "{status}");
+    // What a person decides has to be asked of one.
+    for action in [&["waive"][..], &["advance", "--stage", "0"], &["approve", "--candidate", "0"]] {
+        let mut arguments = vec!["fleet", "rollout", action[0], "x"];
+        arguments.extend(&action[1..]);
+        let output = site.run(&arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && text.contains("stage 0?") && text.contains("--yes"), "{text}");
+    }
+    assert!(site.succeeds(&["fleet", "rollout", "waive", "x", "--yes"]).contains("Running"));
+    let left = site.json(&["fleet", "rollout", "advance", "x", "--stage", "0", "--yes"]);
+    assert_eq!(left["phase"], "Awaiting", "{left}");
+    let (code, text) = site.fails(&["fleet", "rollout", "approve", "x", "--candidate", "1", "--yes"]);
+    assert!(code == 8 && text.contains("no such candidate"), "{text}");
+    assert!(site.succeeds(&["fleet", "rollout", "approve", "x", "--candidate", "0", "--yes"]).contains("Completed"));
+    let (code, _) = site.fails(&["fleet", "rollout", "retry", "x"]);
+    assert_eq!(code, 8, "what is completed is not tried again");
+    site.succeeds(&["fleet", "rollout", "abort", "x", "--revert", "--yes"]);
+    let again = site.json(&["fleet", "rollout", "retry", "x"]);
+    assert_eq!(again["phase"], "Draft", "{again}");
+    assert!(site.succeeds(&["fleet", "rollout", "start", "x", "--yes"]).contains("Running"));
+}
+
+#[test]
+fn tokens_tenants_and_packages() {
+    let site = Site::start();
+    site.login();
+    let (keys, one, _) = site.packages();
+    let published = site.json(&["fleet", "publish", &one, "--keys", &keys]);
+    let digest = published["package"]["digest"].as_str().expect("a digest");
+
+    let list = site.succeeds(&["fleet", "packages"]);
+    assert!(list.contains("digits") && list.contains(&digest[..12]), "{list}");
+    let copy = site.path("copy.dunlin");
+    let shown = site.json(&["fleet", "packages", "digits@1", "-o", &copy]);
+    assert_eq!(shown["digest"], digest);
+    assert_eq!(std::fs::read(&copy).expect("fetched"), std::fs::read(&one).expect("the package"));
+    assert!(site.succeeds(&["fleet", "packages", "digits@1", "--telemetry"]).contains("fewer than ten devices"));
+    assert_eq!(site.json(&["fleet", "packages", digest, "--telemetry", "48"]), Value::Array(vec![]));
+
+    let made = site.succeeds(&["fleet", "tokens", "new", "bob", "viewer"]);
+    let secret = made.trim();
+    let as_bob = |arguments: &[&str]| {
+        site.command(arguments)
+            .env("DUNLIN_FLEET_URL", &site.url)
+            .env("DUNLIN_FLEET_TOKEN", secret)
+            .output()
+            .expect("runs")
+    };
+    assert!(as_bob(&["fleet", "devices"]).status.success());
+    assert_eq!(as_bob(&["fleet", "tokens"]).status.code(), Some(8), "a viewer reads no tokens");
+    assert!(site.succeeds(&["fleet", "tokens"]).contains("bob"));
+    let (code, text) = site.fails(&["fleet", "tokens", "revoke", "bob"]);
+    assert!(code == 2 && text.contains("--yes"), "{text}");
+    let left = site.json(&["fleet", "tokens", "revoke", "bob", "--yes"]);
+    let bob = left.as_array().expect("a list").iter().find(|t| t["name"] == "bob").expect("bob");
+    assert!(!bob["revoked"].is_null(), "{left}");
+    assert_eq!(as_bob(&["fleet", "devices"]).status.code(), Some(8));
+
+    let tenant = site.json(&["fleet", "tenant", "--poll-seconds", "60", "--webhook", "https://x.example/y"]);
+    assert_eq!((&tenant["settings"]["poll_seconds"], &tenant["settings"]["two_person"]), (&60.into(), &false.into()));
+    assert!(site.succeeds(&["fleet", "tenant"]).contains("https://x.example/y"));
+    assert_eq!(site.json(&["fleet", "tenant", "--webhook", "none"])["settings"]["webhook"], Value::Null);
+    let (code, text) = site.fails(&["fleet", "tenants", "put", "acme"]);
+    assert!(code == 2 && text.contains("--title"), "{text}");
+    let acme = site.json(&["fleet", "tenants", "put", "acme", "--title", "Acme", "--set", "max_devices=50"]);
+    assert_eq!(acme["settings"]["max_devices"], 50, "{acme}");
+    let acme = site.json(&["fleet", "tenants", "put", "acme", "--set", "two_person=true"]);
+    assert_eq!((&acme["title"], &acme["settings"]["max_devices"]), (&"Acme".into(), &50.into()), "it stays: {acme}");
+    assert!(site.succeeds(&["fleet", "tenants"]).contains("Acme"));
+    let secret = site.json(&["fleet", "tokens", "new", "carol", "operator", "--tenant", "acme"]);
+    assert!(secret["secret"].as_str().is_some_and(|s| s.starts_with("dnl_")), "{secret}");
+}

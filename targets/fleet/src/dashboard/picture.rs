@@ -77,6 +77,28 @@ pub(crate) fn histogram(now: &[u64], reference: &[u64]) -> Html {
     Html(svg)
 }
 
+/// Hours side by side, each divided among two that take turns: the first from below, the second above it.
+pub(crate) fn turns(hours: &[(u64, u64)]) -> Html {
+    if hours.is_empty() {
+        return Html(String::new());
+    }
+    let width = 320.0 / hours.len() as f64;
+    let mut svg = format!(r#"{OPEN} class="turns" viewBox="0 0 320 60">"#);
+    for (i, (first, second)) in hours.iter().enumerate() {
+        let whole = (*first as f64 + *second as f64).max(1.0);
+        let (below, above) = (*first as f64 / whole * 60.0, *second as f64 / whole * 60.0);
+        let (x, wide) = (i as f64 * width + width * 0.08, width * 0.84);
+        let _ = write!(
+            svg,
+            r#"<rect class="hue0" x="{x:.1}" y="{:.1}" width="{wide:.1}" height="{below:.1}"/><rect class="hue1" x="{x:.1}" y="{:.1}" width="{wide:.1}" height="{above:.1}"/>"#,
+            60.0 - below,
+            60.0 - below - above
+        );
+    }
+    svg.push_str("</svg>");
+    Html(svg)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +120,10 @@ mod tests {
                     assert!(numbers(&svg.0).iter().all(|n| (-2.0..=200.0).contains(n)), "{a} {b} {margin}: {svg:?}");
                 }
             }
+        }
+        for hours in [&[][..], &[(0, 0)], &[(0, 7), (7, 0), (3, 4)], &[(u64::MAX, u64::MAX), (1, 0)]] {
+            let svg = turns(hours);
+            assert!(numbers(&svg.0).iter().all(|n| (-0.1..=320.0).contains(n)), "{svg:?}");
         }
         for counts in [&[][..], &[0], &[0, 0], &[1, u64::MAX / 4, 3]] {
             for reference in [&[][..], &[0], &[5, 6, 7, 8]] {

@@ -6,6 +6,7 @@ pub(super) mod flags;
 pub(super) mod health;
 pub(super) mod log;
 pub(super) mod rollout;
+mod serving;
 pub(super) mod session;
 
 use std::collections::BTreeMap;

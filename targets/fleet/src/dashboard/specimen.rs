@@ -259,6 +259,8 @@ fn rollout() -> RolloutPage {
             step("25 %", "beside 25 %", StepState::ToCome, &[]),
             step("All but 5 %", "beside 5 %", StepState::ToCome, &[]),
         ],
+        compared: Compared::Devices,
+        serving: None,
         last: Some(VerdictLine {
             next: Some("Nothing to do: it goes on by itself at 600 device-days.".to_owned()),
             repeated: 19,
@@ -358,9 +360,9 @@ fn rollout() -> RolloutPage {
         ],
         reported: Arms { canary: Rate::new(412, 430), control: Rate::new(1236, 1270) },
         devices: vec![
-            RunningLine { arm: "canary", exposed: 641, updated: 588, reverted: 3, waiting: 50 },
-            RunningLine { arm: "control", exposed: 1921, updated: 0, reverted: 0, waiting: 12 },
-            RunningLine { arm: "rest", exposed: 10_278, updated: 0, reverted: 0, waiting: 0 },
+            RunningLine { arm: "canary", exposed: 641, updated: 588, beside: 0, reverted: 3, waiting: 50 },
+            RunningLine { arm: "control", exposed: 1921, updated: 0, beside: 0, reverted: 0, waiting: 12 },
+            RunningLine { arm: "rest", exposed: 10_278, updated: 0, beside: 0, reverted: 0, waiting: 0 },
         ],
         actions: vec![
             action("pause", "Pause", ""),
@@ -581,6 +583,42 @@ fn pages() -> Vec<(&'static str, String)> {
         page.frame.notice = Some("Rolled back.".to_owned());
         page
     };
+    let hourly = {
+        let mut page = rollout();
+        let hour = |i: i64| ServingHour {
+            time: NOW - NOW % HOUR - (23 - i) * HOUR,
+            candidate: (280 + i * 37 % 41).unsigned_abs(),
+            base: (308 - i * 37 % 41).unsigned_abs(),
+        };
+        page.compared = Compared::Hours;
+        page.strategy = "by the hour on 5 %, each device its own control".to_owned();
+        page.serving = Some(Serving {
+            title: "Who serves, by the hour",
+            text: "In this hour the candidate serves on 301 of 588 devices, the base on 287.".to_owned(),
+            hours: (0..24).map(hour).collect(),
+        });
+        page.devices = vec![
+            RunningLine { arm: "both, by the hour", exposed: 641, updated: 588, beside: 588, reverted: 3, waiting: 50 },
+            RunningLine { arm: "rest", exposed: 12_199, updated: 5, beside: 0, reverted: 0, waiting: 0 },
+        ];
+        page
+    };
+    let shadow = {
+        let mut page = rollout();
+        page.compared = Compared::Shadows;
+        page.serving = Some(Serving {
+            title: "Who serves",
+            text:
+                "The base, on every device. On 588 devices the candidate runs beside it, and nobody uses what it says."
+                    .to_owned(),
+            hours: Vec::new(),
+        });
+        page.devices = vec![
+            RunningLine { arm: "canary", exposed: 641, updated: 0, beside: 588, reverted: 3, waiting: 50 },
+            RunningLine { arm: "control", exposed: 1921, updated: 0, beside: 0, reverted: 0, waiting: 12 },
+        ];
+        page
+    };
     vec![
         ("health", draw(&health())),
         ("health-empty", draw(&empty_health(frame("Fleet health", Section::Health)))),
@@ -588,6 +626,8 @@ fn pages() -> Vec<(&'static str, String)> {
         ("rollouts-empty", draw(&RolloutsPage { frame: frame("Rollouts", Section::Rollouts), rollouts: vec![] })),
         ("rollout", draw(&rollout())),
         ("rollout-back", draw(&crossed)),
+        ("rollout-hourly", draw(&hourly)),
+        ("rollout-shadow", draw(&shadow)),
         (
             "confirm",
             draw(&ConfirmPage {

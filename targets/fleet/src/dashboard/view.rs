@@ -7,12 +7,14 @@ mod drift;
 mod fleet;
 mod log;
 mod rollout;
+mod serving;
 
 pub(crate) use device::*;
 pub(crate) use drift::*;
 pub(crate) use fleet::*;
 pub(crate) use log::*;
 pub(crate) use rollout::*;
+pub(crate) use serving::*;
 
 use super::figure;
 

@@ -64,7 +64,7 @@ async fn count(tx: &mut Connection, stored: &mut Stored, of: &Closing, poll: i64
         paired: of.paired,
         stage: stored.rollout.stage(),
         alike: days::close(tx, (&tenant, &id), of).await?,
-        values: days::first_values(tx, &tenant, &id, of.day).await?,
+        values: days::first_values(tx, (&tenant, &id), of).await?,
         ways: exposures::ways(tx, &tenant, &id, assigned, stored.entered).await?,
     };
     let epoch = stored.rollout.epoch();
@@ -98,7 +98,10 @@ impl Today {
         let (reported, expected) = if self.paired {
             let reported = |of: fn(&Alike) -> bool| self.total(&|a| of(a) && !a.told);
             let expected = self.total(&|a| !a.late);
-            (Both::new(reported(|a| a.reported.canary), reported(|a| a.reported.control)), Both::new(expected, expected))
+            (
+                Both::new(reported(|a| a.reported.canary), reported(|a| a.reported.control)),
+                Both::new(expected, expected),
+            )
         } else {
             let arms = |of: fn(&Alike) -> bool| {
                 let of_arm = |arm: i64| self.total(&|a| a.arm == arm && of(a));
@@ -141,9 +144,8 @@ impl Today {
         let silence = guardrail == Guardrail::Silence;
         // Who took the candidate back has no hours of it any more, and is not silent for that.
         let back = |a: &Alike| a.bad.canary & 1 << Guardrail::FailedStart as u8 != 0;
-        let at_risk = |a: &Alike| {
-            is_at_risk(a, guardrail, a.reported.canary && a.reported.control) && !(silence && back(a))
-        };
+        let at_risk =
+            |a: &Alike| is_at_risk(a, guardrail, a.reported.canary && a.reported.control) && !(silence && back(a));
         let bad = |a: &Alike, bits: i64, heard: bool| at_risk(a) && if silence { !heard } else { bits & bit != 0 };
         let of = self.total(&at_risk);
         let with = self.total(&|a| bad(a, a.bad.canary, a.heard.is_some_and(|h| h.canary)));

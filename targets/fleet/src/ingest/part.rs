@@ -23,9 +23,8 @@ pub(super) enum Has {
 
 impl Has {
     pub(super) fn of(stored: &Stored, poll: &Poll) -> Self {
-        let place = |is: &dyn Fn(&String) -> bool| {
-            stored.candidates.iter().position(is).and_then(|n| u8::try_from(n).ok())
-        };
+        let place =
+            |is: &dyn Fn(&String) -> bool| stored.candidates.iter().position(is).and_then(|n| u8::try_from(n).ok());
         let beside = poll.beside.and_then(|(prefix, manner)| {
             let n = place(&|c| unhex_array::<32>(c).is_some_and(|d| d.starts_with(&prefix)))?;
             match manner {

@@ -156,8 +156,8 @@ pub(crate) struct Closing {
     pub(crate) asked: Option<i64>,
     /// Days that a silent device has said nothing on.
     pub(crate) silence: i64,
-    /// Whether it is a day on which devices take turns: only those are counted that do, and those that took the candidate back
-    /// on this day.
+    /// Whether it is a day on which devices take turns: only those are counted that do so for the whole of it, for an hour or
+    /// two need not be of both packages, and those that took the candidate back on this day.
     pub(crate) paired: bool,
 }
 
@@ -249,11 +249,7 @@ pub(crate) async fn close(
     Ok(alike)
 }
 
-async fn on_day(
-    tx: &mut Connection,
-    (tenant, rollout): (&str, &str),
-    of: &Closing,
-) -> Result<Vec<Alike>, sqlx::Error> {
+async fn on_day(tx: &mut Connection, (tenant, rollout): (&str, &str), of: &Closing) -> Result<Vec<Alike>, sqlx::Error> {
     let flag = |condition: &str| format!("CAST(CASE WHEN {condition} THEN 1 ELSE 0 END AS BIGINT)");
     let text = format!(
         "SELECT e.arm AS arm, e.was_bad AS was_bad, COALESCE(d.bad, 0) AS bad, COALESCE(d.base_bad, 0) AS base_bad,
@@ -265,7 +261,7 @@ async fn on_day(
          LEFT JOIN (SELECT device, MAX(reports) AS reports, MAX(base_reports) AS base_reports FROM device_days
          WHERE tenant = $1 AND rollout = $2 AND day IN ({}) GROUP BY device) w ON w.device = e.device
          WHERE e.tenant = $1 AND e.rollout = $2 AND e.arm >= 0 AND e.joined >= $4 AND e.joined < $6
-         AND (CAST($8 AS BIGINT) = 0 OR e.activated < $6 AND (e.beside = 2 OR (COALESCE(d.bad, 0) & $9) <> 0))
+         AND (CAST($8 AS BIGINT) = 0 OR e.beside = 2 AND e.activated <= $5 OR (COALESCE(d.bad, 0) & $9) <> 0)
          GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
         flag("COALESCE(d.reports, 0) > 0"),
         flag("COALESCE(d.base_reports, 0) > 0"),
@@ -342,7 +338,7 @@ async fn remember_silence(
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "UPDATE exposures SET was_bad = was_bad | $3 WHERE tenant = $1 AND rollout = $2 AND arm >= 0
          AND joined >= $4 AND joined <= $5 AND (was_bad & $3) = 0
-         AND (CAST($6 AS BIGINT) = 0 OR beside = 2 AND activated < $7)
+         AND (CAST($6 AS BIGINT) = 0 OR beside = 2 AND activated <= $7)
          AND NOT EXISTS (SELECT 1 FROM device_days d WHERE d.tenant = exposures.tenant
          AND d.rollout = exposures.rollout AND d.day IN ({}) AND d.device = exposures.device
          AND CASE WHEN d.paired = 0 THEN d.reports + d.base_reports > 0 ELSE d.reports > 0 AND d.base_reports > 0 END)",
@@ -354,7 +350,7 @@ async fn remember_silence(
     .bind(of.entered)
     .bind(asked)
     .bind(i64::from(of.paired))
-    .bind(of.end)
+    .bind(of.begin)
     .execute(tx)
     .await
     .map(drop)
@@ -371,34 +367,36 @@ pub(crate) struct Values {
 }
 
 /// The metrics of devices of which this was the first day that reported all there is to compare; from now on they are
-/// counted.
+/// counted. Of those that take turns, the first whole day.
 pub(crate) async fn first_values(
     tx: &mut Connection,
-    tenant: &str,
-    rollout: &str,
-    day: i64,
+    (tenant, rollout): (&str, &str),
+    of: &Closing,
 ) -> Result<Vec<Values>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT e.arm AS arm, d.paired AS paired, d.metrics AS metrics, d.base_metrics AS base_metrics
          FROM exposures e JOIN device_days d
          ON d.tenant = e.tenant AND d.rollout = e.rollout AND d.device = e.device
          WHERE e.tenant = $1 AND e.rollout = $2 AND d.day = $3 AND e.arm >= 0 AND e.valued = 0 AND d.reports > 0
-         AND (d.paired = 0 OR d.base_reports > 0)",
+         AND (d.paired = 0 OR d.base_reports > 0 AND e.activated <= $4)",
     )
     .bind(tenant)
     .bind(rollout)
-    .bind(day)
+    .bind(of.day)
+    .bind(of.begin)
     .fetch_all(&mut *tx)
     .await?;
     sqlx::query(
         "UPDATE exposures SET valued = 1 WHERE tenant = $1 AND rollout = $2 AND arm >= 0 AND valued = 0
-         AND EXISTS (SELECT 1 FROM device_days d WHERE d.tenant = exposures.tenant
-         AND d.rollout = exposures.rollout AND d.day = $3 AND d.device = exposures.device AND d.reports > 0
-         AND (d.paired = 0 OR d.base_reports > 0))",
+         AND EXISTS (SELECT 1 FROM device_days d
+         WHERE d.tenant = exposures.tenant AND d.rollout = exposures.rollout AND d.day = $3
+         AND d.device = exposures.device AND d.reports > 0
+         AND (d.paired = 0 OR d.base_reports > 0 AND exposures.activated <= $4))",
     )
     .bind(tenant)
     .bind(rollout)
-    .bind(day)
+    .bind(of.day)
+    .bind(of.begin)
     .execute(&mut *tx)
     .await?;
     let values = |row: &AnyRow| {

@@ -75,6 +75,25 @@ fn device(row: &sqlx::any::AnyRow) -> Result<Device, sqlx::Error> {
     })
 }
 
+/// The identities of devices that take turns in a rollout, the first of them by their ids.
+pub(crate) async fn that_take_turns(
+    connection: &mut Connection,
+    tenant: &str,
+    rollout: &str,
+    limit: i64,
+) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT d.* FROM exposures e JOIN devices d ON d.tenant = e.tenant AND d.id = e.device
+         WHERE e.tenant = $1 AND e.rollout = $2 AND e.beside = 2 ORDER BY e.device LIMIT $3",
+    )
+    .bind(tenant)
+    .bind(rollout)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().filter_map(|row| device(row).map(|d| d.identity()).transpose()).collect()
+}
+
 /// A device by its id, which is one of all tenants' together.
 pub(crate) async fn by_id(connection: &mut Connection, id: &str) -> Result<Option<Device>, sqlx::Error> {
     let row = sqlx::query("SELECT * FROM devices WHERE id = $1").bind(id).fetch_optional(connection).await?;

@@ -29,7 +29,7 @@ impl Beside {
         }
     }
 
-    const fn of(number: i64) -> Self {
+    pub(crate) const fn of(number: i64) -> Self {
         match number {
             1 => Self::Shadow,
             2 => Self::Hourly,

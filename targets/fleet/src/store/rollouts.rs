@@ -1,6 +1,6 @@
 //! Rollouts. A row's version rises with every write and guards it: who comes second writes nothing.
 
-use dunlin_rollout::{Evidence, Manner, Rollout};
+use dunlin_rollout::{Evidence, Manner, Name, Rollout};
 use serde::Serialize;
 use sqlx::Row as _;
 use utoipa::ToSchema;
@@ -68,6 +68,14 @@ impl Stored {
     /// Whether devices take turns between base and candidate in this stage.
     pub(crate) fn takes_turns(&self) -> bool {
         self.manner(0) == Manner::Hourly
+    }
+
+    /// How far a candidate in the shadow agrees with what serves: the mean over devices of the part of answers that were the
+    /// same, and the devices. Nothing: no shadow has been counted.
+    pub(crate) fn agreement(&self) -> Option<(f64, u64)> {
+        let name = Name::new(crate::telemetry::DISAGREEMENT)?;
+        let canary = self.evidence.first()?.moments(name)?.canary;
+        (canary.n() > 0).then(|| (1.0 - canary.mean(), canary.n()))
     }
 
     /// Another stage or epoch: days begin anew.

@@ -2,7 +2,8 @@
 //
 //   BASE=http://127.0.0.1:PORT TOKEN=... ROLLOUT=... DEVICE=... [OTHER_TOKEN=...] node check.mjs [folder for pictures]
 //
-// ROLLOUT names one that is running. OTHER_TOKEN is of a tenant with nothing in it.
+// ROLLOUT names one that is running. OTHER_TOKEN is of a tenant with nothing in it. With ONLY, names of pages with commas between,
+// these are looked at and nothing is pressed.
 
 import { createRequire } from "node:module";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -10,7 +11,7 @@ import { gzipSync } from "node:zlib";
 import http from "node:http";
 import { chromium } from "playwright-core";
 
-const { BASE, TOKEN, OTHER_TOKEN, ROLLOUT, DEVICE, CHROMIUM = "/usr/bin/chromium" } = process.env;
+const { BASE, TOKEN, OTHER_TOKEN, ROLLOUT, DEVICE, ONLY, CHROMIUM = "/usr/bin/chromium" } = process.env;
 const pictures = process.argv[2];
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -30,6 +31,8 @@ const PAGES = {
   audit: "/audit",
   missing: "/rollouts/no-such-rollout",
 };
+
+if (ONLY) Object.keys(PAGES).filter((name) => !ONLY.split(",").includes(name)).forEach((name) => delete PAGES[name]);
 
 let failed = 0;
 let passed = 0;
@@ -180,6 +183,13 @@ for (const [size, viewport] of Object.entries(SIZES)) {
     await made.close();
   }
 }
+
+const end = async () => {
+  await browser.close();
+  console.log(`${passed} checks passed, ${failed} failed`);
+  process.exit(failed === 0 && passed > 0 ? 0 : 1);
+};
+if (ONLY) await end();
 
 if (OTHER_TOKEN) {
   const made = await context();
@@ -365,6 +375,4 @@ if (OTHER_TOKEN) {
   await made.close();
 }
 
-await browser.close();
-console.log(`${passed} checks passed, ${failed} failed`);
-process.exit(failed === 0 && passed > 0 ? 0 : 1);
+await end();

@@ -1,6 +1,6 @@
 //! The dashboard over a real store: pages on each engine, and a browser that pauses and rolls back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dunlin_fleet::{hex, wire};
@@ -196,9 +196,23 @@ fn pages_say_what_the_store_has() {
 
 /// Runs `tests/dashboard/check.mjs` against the site.
 async fn browse(site: &Site, tenant: &Tenant, other: &Tenant, device: &str) {
+    let pictures = std::env::var_os("DUNLIN_PICTURES").map(PathBuf::from);
+    check(site, tenant, device, pictures, &[("OTHER_TOKEN", &other.operator)]).await;
+}
+
+/// Looks at the pages of the rollout and of a device in a browser, and presses nothing. `name` is a folder for pictures.
+pub(crate) async fn look(site: &Site, tenant: &Tenant, device: &str, name: &str) {
+    let pictures = std::env::var_os("DUNLIN_PICTURES").map(|folder| PathBuf::from(folder).join(name));
+    check(site, tenant, device, pictures, &[("ONLY", "rollout,device")]).await;
+}
+
+async fn check(site: &Site, tenant: &Tenant, device: &str, pictures: Option<PathBuf>, more: &[(&str, &str)]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dashboard");
     let runs = |command: &mut Command| command.output().is_ok_and(|o| o.status.success());
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
+    // Tests run beside each other, and one of them installs.
+    static INSTALLING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let turn = INSTALLING.lock().await;
     let installed = || {
         folder.join("node_modules/axe-core").exists()
             || runs(Command::new("npm").args(["ci", "--ignore-scripts"]).current_dir(&folder))
@@ -207,10 +221,11 @@ async fn browse(site: &Site, tenant: &Tenant, other: &Tenant, device: &str) {
         eprintln!("SKIPPED in a browser: chromium, node or its packages are missing");
         return;
     }
+    drop(turn);
     let mut check = Command::new("node");
-    check.arg("check.mjs").args(std::env::var_os("DUNLIN_PICTURES")).current_dir(&folder).env("CHROMIUM", chromium);
+    check.arg("check.mjs").args(pictures).current_dir(&folder).env("CHROMIUM", chromium);
     check.env("BASE", format!("http://{}", site.client.address)).env("ROLLOUT", "r").env("DEVICE", device);
-    check.env("TOKEN", &tenant.operator).env("OTHER_TOKEN", &other.operator);
+    check.env("TOKEN", &tenant.operator).envs(more.iter().copied());
     let output = tokio::task::spawn_blocking(move || check.output()).await.expect("a thread").expect("node starts");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);

@@ -137,12 +137,6 @@ fn metrics(stored: &Stored) -> Vec<Value> {
     (0..rollout.plan().candidates()).flat_map(of).collect()
 }
 
-fn agreement(stored: &Stored) -> Option<Agreement> {
-    let name = dunlin_rollout::Name::new(crate::telemetry::DISAGREEMENT)?;
-    let canary = stored.evidence.first()?.moments(name)?.canary;
-    (canary.n() > 0).then(|| Agreement { mean: 1.0 - canary.mean(), devices: canary.n() })
-}
-
 async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
     let now = signed(app.clock.seconds());
     let ways = exposures::ways(&mut *app.store.read().await?, &stored.tenant, &stored.id, now, 0).await?;
@@ -181,7 +175,7 @@ async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
         request: serde_json::from_str(&stored.request).unwrap_or_default(),
         arms: json!({ "ways": ways.iter().map(way).collect::<Vec<_>>(), "guardrails": guardrails,
             "metrics": metrics(stored) }),
-        agreement: agreement(stored),
+        agreement: stored.agreement().map(|(mean, devices)| Agreement { mean, devices }),
         succeeded: ways.iter().map(|w| w.runs).sum(),
         reverted: ways.iter().map(|w| w.reverted).sum(),
     })

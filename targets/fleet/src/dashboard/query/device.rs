@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use super::serving::is_candidates;
 use super::{Models, heard_since};
 use crate::dashboard::figure;
 use crate::dashboard::source::{Trouble, Viewer};
@@ -12,7 +13,7 @@ use crate::dashboard::view::{
     Badge, DeviceFilter, DeviceLine, DevicePage, DevicesPage, Event, Exposure, Frame, Model, Rate, Tone,
 };
 use crate::hex;
-use crate::store::{self, Connection, devices::Device};
+use crate::store::{self, Connection, devices::Device, exposures::Beside, rollouts::Stored};
 use crate::summary::Summary;
 
 /// Devices on a page.
@@ -156,7 +157,8 @@ pub(in crate::dashboard) async fn one(
     attributes.insert(0, ("target".to_owned(), device.target.clone()));
 
     let rows = sqlx::query(
-        "SELECT exposures.rollout AS rollout, arm, assigned, offered, activated, runs, outcome, rollouts.name AS name
+        "SELECT exposures.rollout AS rollout, arm, assigned, offered, activated, runs, beside, outcome,
+         rollouts.name AS name
          FROM exposures JOIN rollouts ON rollouts.tenant = exposures.tenant AND rollouts.id = exposures.rollout
          WHERE exposures.tenant = $1 AND exposures.device = $2 ORDER BY assigned DESC LIMIT 20",
     )
@@ -171,8 +173,21 @@ pub(in crate::dashboard) async fn one(
         let (rollout, name): (String, String) = (row.try_get("rollout")?, row.try_get("name")?);
         let (offered, activated): (Option<i64>, Option<i64>) = (row.try_get("offered")?, row.try_get("activated")?);
         let runs: i64 = row.try_get("runs")?;
+        let beside: i64 = row.try_get("beside")?;
         let outcome: Option<String> = row.try_get("outcome")?;
+        let turns = match Beside::of(beside) {
+            Beside::Hourly => store::rollouts::get(&mut *connection, &viewer.tenant, &rollout).await?,
+            _ => None,
+        };
+        let hourly = turns.as_ref().is_some_and(Stored::takes_turns);
         let outcome = match (&outcome, runs != 0) {
+            (_, true) if Beside::of(beside) == Beside::Shadow => Badge::new(Tone::Good, "runs it in the shadow"),
+            (_, true) if Beside::of(beside) == Beside::Hourly => {
+                let salt = turns.map(|of| of.rollout.salt());
+                let candidate = salt.zip(device.identity()).map(|(s, i)| is_candidates(s, &i, frame.now));
+                let who = candidate.map(|c| if c { ", now the candidate" } else { ", now the base" });
+                Badge::new(Tone::Good, format!("takes turns by the hour{}", who.unwrap_or_default()))
+            }
             (_, true) => Badge::new(Tone::Good, "runs the candidate"),
             (Some(outcome), false) => Badge::new(Tone::Bad, outcome.to_lowercase()),
             (None, false) if activated.is_some() && super::rollout::is_candidate(arm) => {
@@ -181,7 +196,7 @@ pub(in crate::dashboard) async fn one(
             (None, false) if offered.is_some() => Badge::new(Tone::Busy, "was offered it"),
             (None, false) => Badge::new(Tone::Quiet, "keeps what it has"),
         };
-        let arm = super::rollout::arm_name(arm).to_owned();
+        let arm = super::rollout::arm_name(arm, hourly).to_owned();
         for (time, what) in [(offered, "offered"), (activated, "activated")] {
             if let Some(time) = time {
                 history.push(Event { time, what: Badge::new(Tone::Busy, what), detail: format!("{name}, {rollout}") });

@@ -3,13 +3,14 @@
 use dunlin_rollout::rollout::{Decision, Phase};
 use sqlx::Row as _;
 
+use super::serving::{compared, serving};
 use super::{Models, role};
 use crate::auth::Role;
 use crate::dashboard::figure;
 use crate::dashboard::judgement::{self, Sensitivity};
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
-    Action, Approval, Badge, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
+    Action, Approval, Badge, Compared, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
 };
 use crate::store::exposures::{self, CONTROL, REST, Way};
 use crate::store::rollouts::{self, Stored, Verdict};
@@ -27,9 +28,10 @@ pub(in crate::dashboard) const fn is_candidate(arm: i64) -> bool {
     arm > CONTROL
 }
 
-/// An arm's name.
-pub(in crate::dashboard) const fn arm_name(arm: i64) -> &'static str {
+/// An arm's name. With `hourly` its devices take turns between both arms.
+pub(in crate::dashboard) const fn arm_name(arm: i64, hourly: bool) -> &'static str {
     match arm {
+        1 if hourly => "both, by the hour",
         REST => "rest, not compared",
         CONTROL => "control",
         1 => "canary",
@@ -133,6 +135,8 @@ fn strategy(request: &str) -> String {
         Some("ring") => format!("ring by ring, to ring {}", number("rings").unwrap_or_default()),
         Some("few") => format!("one by one, to ring {}", number("rings").unwrap_or_default()),
         Some("shadow") => format!("shadow on one of {} inputs, then canary", number("every").unwrap_or_default()),
+        Some("crossover") => format!("by the hour on {} %, each device its own control", percent()),
+        Some("blue_green") => format!("all but {} %, ready in the shadow, then at once", percent()),
         Some("variants") => format!("variants on {} %", percent()),
         Some("hold_back") => format!("all but {} %", percent()),
         _ => "stages of its own".to_owned(),
@@ -279,12 +283,14 @@ pub(in crate::dashboard) async fn one(
     let last = lines.next();
     let earlier = lines.take(LINES).collect();
     let ways = ways(connection, &of.tenant, &of.id).await?;
+    let compared = compared(&of);
     let running = |way: &Way| {
         let [assigned, .., reported] = way.hops;
         RunningLine {
-            arm: arm_name(way.arm),
+            arm: arm_name(way.arm, compared == Compared::Hours),
             exposed: unsigned(assigned),
-            updated: unsigned(way.runs),
+            updated: unsigned(way.runs - way.shadows),
+            beside: unsigned(way.shadows + way.turns),
             reverted: unsigned(way.reverted),
             waiting: unsigned(assigned - reported),
         }
@@ -292,7 +298,10 @@ pub(in crate::dashboard) async fn one(
     let mut ways: Vec<&Way> = ways.iter().collect();
     // Those who have it, those they are compared with, the rest.
     ways.sort_by_key(|way| (way.arm == REST, way.arm == CONTROL, way.arm));
-    let runs = unsigned(ways.iter().map(|way| way.runs).sum());
+    let sum = |part: &dyn Fn(&Way) -> i64| unsigned(ways.iter().map(|way| part(way)).sum());
+    let runs = sum(&|way| way.runs);
+    let beside = (sum(&|way| way.shadows), sum(&|way| way.turns));
+    let serving = if started { serving(connection, &of, beside, frame.now).await? } else { None };
     let strategy = strategy(&of.request);
     Ok(RolloutPage {
         id: of.id.clone(),
@@ -303,6 +312,8 @@ pub(in crate::dashboard) async fn one(
         attempt: rollout.attempt(),
         started_by: started.then(|| of.started_by.clone()).filter(|who| !who.is_empty()),
         stages: judgement::stages(rollout, Some(&decision)),
+        compared,
+        serving,
         last,
         earlier,
         guardrails: judgement::guardrails(&decision.numbers, rollout.gate(), seen),

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Badge, Frame, Model, Rate, Section, Tone};
+use super::{Badge, Compared, Frame, Model, Rate, Section, Serving, Tone};
 use crate::dashboard::markup::Html;
 use crate::dashboard::{figure, markup, picture};
 
@@ -21,6 +21,8 @@ pub(crate) struct RolloutPage {
     pub(crate) attempt: u16,
     pub(crate) started_by: Option<String>,
     pub(crate) stages: Vec<StageStep>,
+    pub(crate) compared: Compared,
+    pub(crate) serving: Option<Serving>,
     pub(crate) last: Option<VerdictLine>,
     pub(crate) earlier: Vec<VerdictLine>,
     pub(crate) guardrails: Vec<GuardrailLine>,
@@ -274,6 +276,8 @@ pub(crate) struct RunningLine {
     pub(crate) exposed: u64,
     /// Run the candidate now.
     pub(crate) updated: u64,
+    /// Have it in the shadow, or by the hour.
+    pub(crate) beside: u64,
     /// Ran it, and went back.
     pub(crate) reverted: u64,
     /// Have not reported since.

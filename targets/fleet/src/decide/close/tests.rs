@@ -8,7 +8,17 @@ fn bit(guardrail: Guardrail) -> i64 {
 fn alike(devices: i64) -> Alike {
     let none = Both::new(0, 0);
     let both = Both::new(true, true);
-    Alike { arm: 1, was_bad: 0, bad: none, reported: both, heard: Some(both), settled: true, late: false, told: false, devices }
+    Alike {
+        arm: 1,
+        was_bad: 0,
+        bad: none,
+        reported: both,
+        heard: Some(both),
+        settled: true,
+        late: false,
+        told: false,
+        devices,
+    }
 }
 
 /// Only the candidate's half of the day has reported, or only the base's.
