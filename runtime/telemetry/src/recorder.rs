@@ -386,13 +386,11 @@ pub type DefaultRecorder = Recorder<10, 2>;
 impl<const C: usize, const F: usize> Recorder<C, F> {
     /// An empty one. `boot` is the number of the device's start, `model` the first two bytes of the package's digest.
     ///
-    /// The start itself is its first count: [`Counter::Resets`].
+    /// Why the device started it does not know: whoever does counts faults as [`Counter::Resets`].
     #[must_use]
     pub fn new(boot: u32, model: u16) -> Self {
-        let mut counters = Counters::default();
-        counters.add(Counter::Resets, 1);
         Self {
-            counters,
+            counters: Counters::default(),
             axes: [0; AXES],
             latency: [0; BUCKETS],
             confidence: [0; BINS],

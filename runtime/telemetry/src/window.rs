@@ -38,7 +38,7 @@ pub enum Counter {
     ShadowDisagreements,
     /// Inferences that were answered from a cache.
     CacheHits,
-    /// Starts of the device.
+    /// Starts after a fault since a report last arrived; losses of power do not count.
     Resets,
     /// Windows that were lost on the device.
     Dropped,

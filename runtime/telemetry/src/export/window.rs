@@ -150,7 +150,7 @@ const fn description(counter: Counter) -> &'static str {
         Counter::ShadowRuns => "Inferences that a second model made too",
         Counter::ShadowDisagreements => "Those of them in which it gave another class",
         Counter::CacheHits => "Inferences answered from a cache",
-        Counter::Resets => "Starts of the device",
+        Counter::Resets => "Starts of the device after a fault",
         Counter::Dropped => "Windows that were lost on the device",
         Counter::Energy => "Energy of inferences",
         Counter::ArenaPeak => "Most bytes of the arena in use",

@@ -52,6 +52,7 @@ fn an_inference_is_counted_everywhere() {
     assert_eq!((seen.class, seen.confidence), (Some(2), Some(0.6)));
     let sample = Sample::of(&reference, &seen);
     assert!(!recorder.add(&sample));
+    recorder.count(Counter::Resets, 1);
     recorder.set_arm(Arm::Control);
     let window = recorder.take(60);
     let counter = |c| window.counters().get(c);

@@ -218,9 +218,8 @@ impl StandIn {
         tally.inferences += u64::from(inferences);
         self.close(now, tally);
         if self.random.chance(crash) {
-            // A loop of three starts: nobody switches a device on as often in a day.
             self.restart();
-            self.recorder.count(Counter::Resets, 2);
+            self.recorder.count(Counter::Resets, 1);
         }
     }
 

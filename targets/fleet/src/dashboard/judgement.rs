@@ -190,6 +190,8 @@ pub(super) fn guardrails(numbers: &Numbers, gate: &Gate, seen: &Sensitivity) -> 
     let line = |hard: &Hard| {
         let (name, meaning) = guardrail(hard.guardrail);
         let control = Rate::new(hard.bad.control, hard.of.control);
+        // The error that is allowed, or a candidate's part of it.
+        let alpha = (-hard.bound).exp();
         GuardrailLine {
             name,
             meaning,
@@ -199,7 +201,7 @@ pub(super) fn guardrails(numbers: &Numbers, gate: &Gate, seen: &Sensitivity) -> 
             peak: hard.peak,
             bound: hard.bound,
             required: gate.required & (1 << hard.guardrail as u8) != 0,
-            detectable: seen.detectable(devices.canary, devices.control, control, gate.alpha),
+            detectable: seen.detectable(devices.canary, devices.control, control, alpha),
         }
     };
     numbers.hard.iter().map(line).collect()

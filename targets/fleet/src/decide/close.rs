@@ -155,15 +155,15 @@ impl Today {
 }
 
 /// Whether a day counts for a guardrail: until the stage's first bad one. Who did not report can be silent or have failed to
-/// start; nothing else is known of it.
+/// start; nothing else is known of it. Of a day that was counted already only what is bad is news.
 fn is_at_risk(of: &Alike, guardrail: Guardrail, reported: bool) -> bool {
     let bit = 1i64 << guardrail as u8;
+    let is_news = (of.bad.canary | of.bad.control) & bit != 0;
     of.was_bad & bit == 0
         && match guardrail {
             Guardrail::Silence => of.heard.is_some(),
-            // The day was counted when it was closed; what is news now is a failure only.
-            Guardrail::FailedStart => !of.late || of.bad.canary & bit != 0,
-            _ => reported,
+            Guardrail::FailedStart => !of.late || is_news,
+            _ => reported && (!of.told || is_news),
         }
 }
 

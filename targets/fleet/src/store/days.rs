@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::Connection;
+use super::rollouts::DAY;
 use crate::telemetry::{self, Metrics};
 
 /// What a device's day was like, or the hours of one package on it.
@@ -24,7 +25,7 @@ impl Part {
 
     fn add(&mut self, other: &Self) {
         telemetry::add(&mut self.metrics, &other.metrics);
-        self.bad |= other.bad | telemetry::crash(&self.metrics);
+        self.bad |= other.bad;
         self.reports += other.reports;
     }
 
@@ -232,7 +233,7 @@ pub(crate) async fn close(
     .fetch_all(&mut *tx)
     .await?;
     for day in late_days {
-        alike.extend(late(tx, (tenant, rollout), day, of.paired).await?);
+        alike.extend(late(tx, (tenant, rollout), day, of).await?);
         remember(tx, (tenant, rollout), day).await?;
     }
     alike.extend(on_day(tx, (tenant, rollout), of).await?);
@@ -292,8 +293,9 @@ async fn late(
     tx: &mut Connection,
     (tenant, rollout): (&str, &str),
     day: i64,
-    paired: bool,
+    of: &Closing,
 ) -> Result<Vec<Alike>, sqlx::Error> {
+    let begin = of.begin.saturating_sub((of.day - day) * DAY);
     let rows = sqlx::query(
         "SELECT e.arm AS arm, e.was_bad AS was_bad, d.bad AS bad, d.base_bad AS base_bad,
          CAST(CASE WHEN d.reports > 0 THEN 1 ELSE 0 END AS BIGINT) AS reported,
@@ -301,12 +303,13 @@ async fn late(
          COUNT(*) AS devices
          FROM device_days d JOIN exposures e ON e.tenant = d.tenant AND e.rollout = d.rollout AND e.device = d.device
          WHERE d.tenant = $1 AND d.rollout = $2 AND d.pending > 0 AND d.pending = 2 AND d.day = $3 AND d.paired = $4
-         AND e.arm >= 0 GROUP BY 1, 2, 3, 4, 5, 6, 7",
+         AND e.arm >= 0 AND (d.paired = 0 OR e.activated <= $5) GROUP BY 1, 2, 3, 4, 5, 6, 7",
     )
     .bind(tenant)
     .bind(rollout)
     .bind(day)
-    .bind(i64::from(paired))
+    .bind(i64::from(of.paired))
+    .bind(begin)
     .fetch_all(tx)
     .await?;
     rows.iter().map(|row| Alike::read(row, true)).collect()

@@ -20,6 +20,8 @@ pub(crate) enum Behaviour {
     Fails,
     /// Its golden vectors fail: it is taken back at once.
     Reverts,
+    /// The device fails in inferences, whatever it runs.
+    Always,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) struct Device {
     pub(crate) offered: Vec<[u8; 32]>,
     /// Beginnings of digests that failed on it.
     pub(crate) buried: Vec<[u8; 16]>,
+    /// It needs no polls between an offer and the end of its trial.
+    pub(crate) is_quick: bool,
     pub(crate) behaviour: Behaviour,
     /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
     pub(crate) shadow: Option<([u8; 32], u32)>,
@@ -91,6 +95,7 @@ impl Device {
             acknowledged: Vec::new(),
             offered: Vec::new(),
             buried: Vec::new(),
+            is_quick: false,
             behaviour: Behaviour::Good,
             shadow: None,
             disagrees: 2,
@@ -146,7 +151,8 @@ impl Device {
             recorder.count(Counter::ShadowRuns, 1000 / every);
             recorder.count(Counter::ShadowDisagreements, 10 * self.disagrees / every);
         }
-        if self.behaviour == Behaviour::Fails && self.candidate.is_some() && digest == self.candidate {
+        let by_candidate = self.candidate.is_some() && digest == self.candidate;
+        if self.behaviour == Behaviour::Always || self.behaviour == Behaviour::Fails && by_candidate {
             recorder.count(Counter::InferenceErrors, 40);
         }
         more(&mut recorder);
@@ -218,6 +224,9 @@ impl Device {
         }
         if let Some(offer) = &answer.offer {
             self.accept(offer);
+        }
+        if self.is_quick && self.phase == Phase::Staged {
+            self.finish();
         }
     }
 
