@@ -22,7 +22,7 @@ use dunlin_rollout::rollout::{Exposure, Margins};
 use dunlin_rollout::{Both, Counting, Design, Evidence, Gate, Guardrail, Plan, Rollout, Salt, Share, Stage, Verdict};
 
 use gate::peers::PEERS;
-use gate::plan::{MIXES, Memory, stage_of_rollback};
+use gate::plan::{End, MIXES, Memory};
 use gate::random::Random;
 use gate::stream::{Day, Fleet};
 use gate::turns;
@@ -270,24 +270,26 @@ fn plans(repetitions: u32) {
                 let run = |memory: Memory| {
                     repeat(repetitions, |run| {
                         let mut random = Random::new(0xA66 << 40 | u64::from(run));
-                        stage_of_rollback(devices, mix, ratio, memory, &mut random)
+                        gate::plan::end(devices, mix, ratio, memory, &mut random)
                     })
                 };
-                let stages = run(Memory::Stage);
-                let part = |of: &dyn Fn(Option<u8>) -> bool| {
-                    100.0 * stages.iter().filter(|s| of(**s)).count() as f64 / stages.len() as f64
+                let part = |ends: &[End], of: &dyn Fn(End) -> bool| {
+                    100.0 * ends.iter().filter(|e| of(**e)).count() as f64 / ends.len() as f64
                 };
+                let taken_back = |e: End| matches!(e, End::TakenBack(_));
+                let ends = run(Memory::Stage);
                 let name = format!("{devices}/{}/x{ratio}", mix.name);
-                let all = part(&|s| s.is_some());
+                let all = part(&ends, &taken_back);
                 if ratio <= 1.25 {
-                    let kept = run(Memory::Rollout);
-                    let kept = 100.0 * kept.iter().flatten().count() as f64 / kept.len() as f64;
+                    let kept = part(&run(Memory::Rollout), &taken_back);
                     line(&format!("plan/false_rollbacks/{name}"), all, "%", "lower", Some(1.0), Some(kept));
+                    let paused = part(&ends, &|e| e == End::Paused);
+                    line(&format!("plan/paused/{name}"), paused, "%", "lower", Some(1.6), None);
                     continue;
                 }
                 line(&format!("plan/detected/{name}"), all, "%", "higher", None, None);
                 for last in 1..=4 {
-                    let by = part(&|s| s.is_some_and(|s| s <= last));
+                    let by = part(&ends, &|e| matches!(e, End::TakenBack(stage) if stage <= last));
                     line(&format!("plan/detected_by_stage_{last}/{name}"), by, "%", "higher", None, None);
                 }
             }

@@ -66,14 +66,18 @@ impl Cell {
     }
 }
 
-/// The stage in which a candidate of this ratio is taken back, if it is; else nothing.
-pub(crate) fn stage_of_rollback(
-    devices: u32,
-    mix: &Mix,
-    ratio: f64,
-    memory: Memory,
-    random: &mut Random,
-) -> Option<u8> {
+/// How a rollout ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Taken back in this stage.
+    TakenBack(u8),
+    Completed,
+    /// Somebody has to look: the arms' sizes, at one of a thousand looks.
+    Paused,
+}
+
+/// What becomes of a candidate with this ratio.
+pub(crate) fn end(devices: u32, mix: &Mix, ratio: f64, memory: Memory, random: &mut Random) -> End {
     let plan = Plan::for_fleet(devices).expect("a plan");
     let mut rollout = Rollout::new(plan, Gate::DEFAULT, Salt::new(b"plan")).expect("a gate");
     rollout.start(0).expect("a draft");
@@ -129,10 +133,10 @@ pub(crate) fn stage_of_rollback(
         }
         let decision = rollout.step(&[evidence], (u64::from(day) + 1) * 86_400);
         match (decision.verdict, rollout.phase()) {
-            (Verdict::Rollback, _) => return Some(stage),
-            (_, Phase::Completed) => return None,
-            (_, Phase::Running) => {}
-            _ => panic!("{decision}"),
+            (Verdict::Rollback, _) => return End::TakenBack(stage),
+            (_, Phase::Completed) => return End::Completed,
+            (_, Phase::Paused) => return End::Paused,
+            _ => {}
         }
     }
     panic!("it does not end")

@@ -49,7 +49,7 @@ pub(super) async fn follow(
     // What ended before the rollout had to do with the device is no news. Once its tombstones are lifted it says nothing,
     // and what it says then is.
     let ended_before = match &before {
-        None => text.clone().filter(|e| is_under_way(phase) && e != CONFIRMED),
+        None => text.clone().filter(|e| e != CONFIRMED),
         Some(known) => {
             let lifted = offer::lifts(stored) && known.offered.is_some() && poll.rollout >= unsigned(stored.sequence);
             known.ended_before.clone().filter(|e| text.as_ref() == Some(e) && !lifted)
