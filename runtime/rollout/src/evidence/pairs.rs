@@ -6,7 +6,7 @@ use super::Both;
 
 /// Number, means, sums of squared distances from the means, and the sum of products of both distances. Merged as Chan, Golub
 /// and LeVeque merge squares (1979); the products by the same step (Pebay, *Formulas for robust, one-pass parallel
-/// computation of covariances and arbitrary-order statistical moments*, SAND2008-6212, equation 3.12).
+/// computation of covariances and arbitrary-order statistical moments*, SAND2008-6212).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pairs {
     n: u64,

@@ -608,9 +608,7 @@ fn pages() -> Vec<(&'static str, String)> {
         page.compared = Compared::Shadows;
         page.serving = Some(Serving {
             title: "Who serves",
-            text:
-                "The base, on every device. On 588 devices the candidate runs beside it, and nobody uses what it says."
-                    .to_owned(),
+            text: "The base. On 588 devices the candidate runs beside it, and nobody uses what it says.".to_owned(),
             hours: Vec::new(),
         });
         page.devices = vec![

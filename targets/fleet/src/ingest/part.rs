@@ -87,7 +87,7 @@ impl Part {
     }
 }
 
-/// Whom what is offered to a device that has this and should have that is for: the package and its audience.
+/// What is to be offered to a device that has this and should have that: the package, and its audience.
 pub(super) fn next(stored: &Stored, poll: &Poll, has: Has, part: &Part) -> Option<([u8; 32], Audience)> {
     let candidate = |n: u8| stored.candidates.get(usize::from(n)).and_then(|c| unhex_array(c));
     let back = || match has {
@@ -97,18 +97,28 @@ pub(super) fn next(stored: &Stored, poll: &Poll, has: Has, part: &Part) -> Optio
         Has::Nothing => None,
     };
     let back = || back().map(|digest| (digest, Audience::ALL));
+    // Shadows and turns end with the document that they are by; who has an older one gets the one in force.
+    let is_newer = crate::store::unsigned(stored.sequence) > poll.rollout;
     match (stored.rollout.phase(), part.wants) {
-        (Phase::Draft | Phase::Paused, _) => None,
+        (Phase::Draft, _) => None,
         (Phase::RolledBack, _) => match has {
             // Who keeps a candidate keeps it as it is; a shadow serves nobody, and there is nothing to keep.
             Has::Shadow(..) => back(),
             _ => back().filter(|_| stored.takes_back),
         },
-        (_, Some((n, audience))) if !has.is(n, audience.manner) => match (has, audience.manner) {
-            // It serves already: there is nothing left that it could take turns with, or shadow.
-            (Has::Serving(m), Manner::Hourly | Manner::Shadow { .. }) if m == n => None,
-            _ => candidate(n).map(|digest| (digest, audience)),
-        },
+        (phase, Some((n, audience))) => {
+            let offered = match (has, audience.manner) {
+                (has, Manner::Instead) => phase != Phase::Paused && !has.is(n, Manner::Instead),
+                // What serves has no shadow of itself.
+                (Has::Serving(m), Manner::Shadow { .. }) if m == n => false,
+                // Its turns have run out, or there is nothing left to take them with.
+                (Has::Serving(m), Manner::Hourly) if m == n => phase != Phase::Paused && is_newer,
+                (has, manner) if has.is(n, manner) => is_newer,
+                _ => phase != Phase::Paused,
+            };
+            candidate(n).filter(|_| offered).map(|digest| (digest, audience))
+        }
+        (Phase::Paused, None) => None,
         // Of an attempt before this one.
         (_, None) if matches!(has, Has::Shadow(..) | Has::Turns(_)) => back(),
         _ => None,

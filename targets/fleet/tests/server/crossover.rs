@@ -182,9 +182,22 @@ fn who_comes_back_after_a_retry_has_what_the_new_attempt_gives() {
         day(&mut flock, &site, &two, 0.0).await;
         let before = turning(&flock);
         assert!(before > 10, "{before}");
-        act(&site, &tenant, "pause", Value::Null).await;
+        let paused = act(&site, &tenant, "pause", Value::Null).await;
         flock.poll(&site).await;
         assert_eq!(turning(&flock), before, "while it is paused they go on");
+        let told = flock.devices.iter().filter(|d| d.turns.is_some()).all(|d| paused["sequence"] == json!(d.sequence));
+        assert!(told, "by the document in force, for turns end with the one that they are by");
+        // One was away for longer than its document was good.
+        let late = flock.devices.iter().position(|d| d.turns.is_some()).expect("one");
+        flock.devices[late].turns = None;
+        flock.devices[late].poll(&site.client).await;
+        assert_eq!(flock.devices[late].turns, None, "nothing begins while it is paused");
+        act(&site, &tenant, "resume", Value::Null).await;
+        flock.poll(&site).await;
+        assert_eq!(turning(&flock), before, "it takes turns again");
+        let answer = flock.devices[late].poll(&site.client).await;
+        assert_eq!(answer.offer, None);
+        act(&site, &tenant, "pause", Value::Null).await;
         // Who keeps it keeps it as it is, and it can be taken back after all.
         act(&site, &tenant, "abort", json!({ "devices": "keep" })).await;
         flock.poll(&site).await;

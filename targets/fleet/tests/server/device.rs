@@ -145,6 +145,10 @@ impl Device {
     fn report(&mut self, arm: Arm, digest: Option<[u8; 32]>, seconds: u32, more: impl FnOnce(&mut Recorder<10, 0>)) {
         let model = digest.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
         let mut recorder = Recorder::<10, 0>::new(self.boot, model);
+        if self.seq > 0 {
+            // The start is in the first window alone.
+            recorder.take(0);
+        }
         recorder.set_arm(arm);
         recorder.count(Counter::Inferences, 1000);
         if let Some((_, every)) = self.shadow {
@@ -242,7 +246,9 @@ impl Device {
         assert!(rollout.sequence >= self.sequence, "an older rollout: {} after {}", rollout.sequence, self.sequence);
         assert!(rollout.expires > self.clock.seconds());
         assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
-        if rollout.sequence > self.sequence {
+        // Of what it has already it is only told anew by a newer document.
+        let newer = rollout.sequence > self.sequence;
+        if newer {
             for lifted in rollout.lifted.chunks_exact(16) {
                 self.buried.retain(|b| b != lifted);
                 self.last = self.last.filter(|(prefix, _)| prefix != lifted);
@@ -257,7 +263,7 @@ impl Device {
         match rollout.audience.manner {
             Manner::Shadow { every } => {
                 assert_ne!(digest, self.running, "what serves has no shadow of itself");
-                assert_ne!(self.shadow, Some((rollout.digest, every)), "it runs there already");
+                assert!(newer || self.shadow != Some((rollout.digest, every)), "it runs there already");
                 self.shadow = Some((rollout.digest, every));
                 return;
             }
@@ -275,7 +281,12 @@ impl Device {
                 self.back_without_fetching(rollout.digest);
                 return;
             }
-            Manner::Hourly => assert_ne!(digest, self.running, "it takes turns already, or has nothing to do so with"),
+            Manner::Hourly if digest == self.running => {
+                assert!(newer, "it takes turns already, or has nothing to do so with");
+                self.turns = self.previous.map(|_| rollout.audience);
+                return;
+            }
+            Manner::Hourly => {}
             Manner::Instead => {}
         }
         if self.phase != Phase::Idle && self.candidate == digest {

@@ -3,7 +3,7 @@
 use dunlin_rollout::rollout::{Decision, Phase};
 use sqlx::Row as _;
 
-use super::serving::{compared, serving};
+use super::serving::{Have, compared, serving};
 use super::{Models, role};
 use crate::auth::Role;
 use crate::dashboard::figure;
@@ -300,8 +300,9 @@ pub(in crate::dashboard) async fn one(
     ways.sort_by_key(|way| (way.arm == REST, way.arm == CONTROL, way.arm));
     let sum = |part: &dyn Fn(&Way) -> i64| unsigned(ways.iter().map(|way| part(way)).sum());
     let runs = sum(&|way| way.runs);
-    let beside = (sum(&|way| way.shadows), sum(&|way| way.turns));
-    let serving = if started { serving(connection, &of, beside, frame.now).await? } else { None };
+    let (shadows, turns) = (sum(&|way| way.shadows), sum(&|way| way.turns));
+    let have = Have { shadows, turns, alone: runs.saturating_sub(shadows + turns) };
+    let serving = if started { serving(connection, &of, have, frame.now).await? } else { None };
     let strategy = strategy(&of.request);
     Ok(RolloutPage {
         id: of.id.clone(),

@@ -27,24 +27,37 @@ pub(super) fn is_candidates(salt: Salt, identity: &[u8], time: i64) -> bool {
     salt.bucket(identity).hourly(u32::try_from(time / 3600).unwrap_or(u32::MAX), 2) != 0
 }
 
+/// Devices that have the candidate, by how it runs there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Have {
+    pub(super) shadows: u64,
+    pub(super) turns: u64,
+    /// It serves alone.
+    pub(super) alone: u64,
+}
+
 /// Who serves; nothing where it is the candidate or nobody asks.
 pub(super) async fn serving(
     connection: &mut Connection,
     of: &Stored,
-    (shadows, turns): (u64, u64),
+    have: Have,
     now: i64,
 ) -> Result<Option<Serving>, sqlx::Error> {
     let devices_have = |n: u64| if n == 1 { "one device".to_owned() } else { format!("{} devices", figure::count(n)) };
+    let alone = match have.alone {
+        0 => String::new(),
+        n => format!(" On {}, as in the laboratory, it serves alone.", devices_have(n)),
+    };
     match compared(of) {
         Compared::Devices => Ok(None),
         Compared::Shadows => {
             let mut text = format!(
-                "The base, on every device. On {} the candidate runs beside it, and nobody uses what it says.",
-                devices_have(shadows)
+                "The base. On {} the candidate runs beside it, and nobody uses what it says.{alone}",
+                devices_have(have.shadows)
             );
             if let Some((mean, n)) = of.agreement() {
                 text.push_str(&format!(
-                    " It agrees with the base on {} of the inputs that it saw (mean of {}).",
+                    " In the shadow it agrees with the base on {} of the inputs that it saw (mean of {}).",
                     figure::percent(mean),
                     devices_have(n)
                 ));
@@ -71,9 +84,10 @@ pub(super) async fn serving(
                     figure::count(now.base)
                 ),
             };
-            if turns > identities.len() as u64 {
-                text.push_str(&format!(" These are the first of {} that take turns.", devices_have(turns)));
+            if have.turns > identities.len() as u64 {
+                text.push_str(&format!(" These are the first of {} that take turns.", devices_have(have.turns)));
             }
+            text.push_str(&alone);
             Ok(Some(Serving { title: "Who serves, by the hour", text, hours }))
         }
     }
