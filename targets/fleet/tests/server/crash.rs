@@ -210,7 +210,8 @@ async fn begun(client: &Client, tenant: &site::Tenant, model: &str, outcome: Out
     publish(client, tenant, &old).await.ok();
     publish(client, tenant, &new).await.ok();
     let days = if outcome == Outcome::Advance { 1 } else { 1_000_000 };
-    let stages = [20, 40].map(|canary| json!({ "canary_percent": canary, "control_percent": 40, "device_days": days }));
+    let stages = [20, 40]
+        .map(|canary| json!({ "canary_percent": canary, "control_percent": 40, "device_days": days, "soak_hours": 0 }));
     let draft = json!({ "candidates": [new.id()], "base": old.id(), "gate": { "required": [] },
         "strategy": { "kind": "stages", "stages": stages } });
     let path = format!("/v1/rollouts/{model}");
@@ -270,6 +271,7 @@ fn who_is_killed_while_it_decides_is_taken_over() {
         let system = token(folder, &database);
         let (one, client) = Program::start(folder, &database);
         let tenant = site::tenant(&client, &system, "a", 1, json!({})).await;
+        sqlx::any::install_default_drivers();
         let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
         let mut replicas = [Some((one, client)), Some(Program::start(folder, &database))];
         let mut state = 0x2545_F491_4F6C_DD1Du64 ^ u64::from(std::process::id());
