@@ -6,7 +6,7 @@
 mod close;
 
 use close::{close, close_part};
-use dunlin_rollout::{Decision, Evidence, Name, Phase, Salt, Verdict};
+use dunlin_rollout::{Decision, Evidence, Name, Phase, Rollout, Salt, Verdict};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
@@ -73,7 +73,7 @@ async fn decide(app: &Inner, mut stored: Stored, now: i64) -> Result<bool, sqlx:
     }
     let mut trial = stored.rollout;
     trial.step(&stored.evidence, crate::store::unsigned(at));
-    if trial.stage() != stored.rollout.stage() {
+    if ends_comparison(&trial, &stored) {
         close_part(&mut tx, &mut stored, now).await?;
     }
     let moves = step(app, &mut tx, &mut stored, (at, now), closes).await?;
@@ -316,10 +316,15 @@ fn leaves(stored: &Stored, action: Action, now: i64) -> bool {
     let now = crate::store::unsigned(now);
     match action {
         Action::Resume => trial.phase() == Phase::Paused,
-        Action::Advance => trial.advance(now).is_ok() && trial.stage() != stored.rollout.stage(),
-        Action::Approve { .. } => trial.approve(now).is_ok() && trial.stage() != stored.rollout.stage(),
+        Action::Advance => trial.advance(now).is_ok() && ends_comparison(&trial, stored),
+        Action::Approve { .. } => trial.approve(now).is_ok() && ends_comparison(&trial, stored),
         _ => false,
     }
+}
+
+/// Whether what a rollout would become is in another stage, or through with the last.
+fn ends_comparison(trial: &Rollout, stored: &Stored) -> bool {
+    trial.stage() != stored.rollout.stage() || trial.phase() == Phase::Completed && is_active(stored.rollout.phase())
 }
 
 /// Counts the days that are due, and what there is of the one that has begun.
@@ -433,7 +438,7 @@ async fn perform(
 }
 
 /// Evidence for each candidate, with the metrics that the rules ask for and reports have.
-pub(crate) fn fresh_evidence(rollout: &dunlin_rollout::Rollout) -> Vec<Evidence> {
+pub(crate) fn fresh_evidence(rollout: &Rollout) -> Vec<Evidence> {
     let declare = |candidate| {
         let mut evidence = Evidence::new(rollout.epoch(), candidate);
         for name in crate::telemetry::METRICS.into_iter().filter_map(Name::new) {
