@@ -1,13 +1,14 @@
 //! What the gate of a rollout does, by simulation: false rollbacks, detections and the days they take, beside
 //! Mann-Whitney as Kayenta has it, static thresholds as AWS IoT Jobs and hawkBit have them, and a z-test at every look,
 //! on the same streams; false alarms of the check of the arms' sizes; coverage of the confidence sequence; crossovers, in
-//! which each device is its own control.
+//! which each device is its own control; the whole default plan in fleets whose devices are not all alike.
 //!
-//! `gate [--repetitions N] [PART]`: 4000 unless said; parts are scenarios, guardrails, arrivals, sizes, coverage, designs and
-//! turns, all unless said. Seeded: the same numbers every time.
+//! `gate [--repetitions N] [PART]`: 4000 unless said, and for whole plans a fourth of them; parts are scenarios, guardrails,
+//! arrivals, sizes, coverage, designs, turns and plans, all unless said. Seeded: the same numbers every time.
 
 mod gate {
     pub(crate) mod peers;
+    pub(crate) mod plan;
     pub(crate) mod random;
     pub(crate) mod stream;
     pub(crate) mod turns;
@@ -21,6 +22,7 @@ use dunlin_rollout::rollout::{Exposure, Margins};
 use dunlin_rollout::{Both, Counting, Design, Evidence, Gate, Guardrail, Plan, Rollout, Salt, Share, Stage, Verdict};
 
 use gate::peers::PEERS;
+use gate::plan::{End, MIXES, Memory};
 use gate::random::Random;
 use gate::stream::{Day, Fleet};
 use gate::turns;
@@ -259,6 +261,42 @@ fn designs(repetitions: u32) {
     }
 }
 
+/// The whole default plan, from the laboratory to the hold-back. The peer of false rollbacks is what remembers bad devices
+/// over all stages.
+fn plans(repetitions: u32) {
+    for devices in [30_000, 100_000] {
+        for mix in &MIXES {
+            for ratio in [0.5, 1.0, 1.25, 2.0, 3.0, 5.0] {
+                let run = |memory: Memory| {
+                    repeat(repetitions, |run| {
+                        let mut random = Random::new(0xA66 << 40 | u64::from(run));
+                        gate::plan::end(devices, mix, ratio, memory, &mut random)
+                    })
+                };
+                let part = |ends: &[End], of: &dyn Fn(End) -> bool| {
+                    100.0 * ends.iter().filter(|e| of(**e)).count() as f64 / ends.len() as f64
+                };
+                let taken_back = |e: End| matches!(e, End::TakenBack(_));
+                let ends = run(Memory::Stage);
+                let name = format!("{devices}/{}/x{ratio}", mix.name);
+                let all = part(&ends, &taken_back);
+                if ratio <= 1.25 {
+                    let kept = part(&run(Memory::Rollout), &taken_back);
+                    line(&format!("plan/false_rollbacks/{name}"), all, "%", "lower", Some(1.0), Some(kept));
+                    let paused = part(&ends, &|e| e == End::Paused);
+                    line(&format!("plan/paused/{name}"), paused, "%", "lower", Some(1.6), None);
+                    continue;
+                }
+                line(&format!("plan/detected/{name}"), all, "%", "higher", None, None);
+                for last in 1..=4 {
+                    let by = part(&ends, &|e| matches!(e, End::TakenBack(stage) if stage <= last));
+                    line(&format!("plan/detected_by_stage_{last}/{name}"), by, "%", "higher", None, None);
+                }
+            }
+        }
+    }
+}
+
 /// Devices that take turns between candidate and base, beside as many that are divided into two arms.
 fn in_turn(repetitions: u32) {
     for devices in [100, 300, 1000] {
@@ -297,7 +335,7 @@ fn main() {
         }
     }
     type Part = (&'static str, fn(u32));
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("scenarios", scenarios),
         ("guardrails", all_guardrails),
         ("arrivals", arrivals),
@@ -305,6 +343,7 @@ fn main() {
         ("coverage", coverage),
         ("designs", designs),
         ("turns", in_turn),
+        ("plans", |repetitions| plans((repetitions / 4).max(1))),
     ];
     assert!(part.is_none_or(|p| parts.iter().any(|(name, _)| *name == p)), "there is no such part");
     parts.iter().filter(|(name, _)| part.is_none_or(|p| p == *name)).for_each(|(_, measure)| measure(repetitions));

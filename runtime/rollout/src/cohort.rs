@@ -174,7 +174,7 @@ impl From<Share> for u64 {
 pub enum Arm {
     /// Shown, not compared.
     Rest,
-    /// Keeps what ran before, and restarts as the others do.
+    /// Keeps what ran before.
     Control,
     /// Has a candidate; 0 where there is one only.
     Candidate(u8),

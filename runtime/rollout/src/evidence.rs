@@ -26,7 +26,7 @@ pub const MAX_METRICS: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Guardrail {
-    /// Crash, or reset by the watchdog.
+    /// The device started after a fault: a crash, or a reset by the watchdog.
     Crash = 0,
     /// The candidate did not start, or the device took it back.
     FailedStart = 1,
@@ -34,7 +34,7 @@ pub enum Guardrail {
     InferenceError = 2,
     /// The device's own 99th percentile of latency was over its budget.
     DeadlineMiss = 3,
-    /// No report within three intervals.
+    /// No report within three poll intervals.
     Silence = 4,
 }
 
@@ -70,7 +70,7 @@ pub enum Hop {
     Assigned = 0,
     /// It has fetched; in the control arm: what it would have to.
     Downloaded = 1,
-    /// It has activated; in the control arm: what it had, anew.
+    /// It has activated; in the control arm: as many polls have passed as that takes.
     Activated = 2,
     /// Its first report after that has come.
     Reported = 3,

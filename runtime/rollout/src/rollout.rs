@@ -321,7 +321,8 @@ impl Rollout {
         Ok(())
     }
 
-    /// What a device runs now. The laboratory's devices keep the candidate in later stages, and are not compared.
+    /// What a device runs now. The laboratory's devices keep the candidate in later stages, and are not compared; in later
+    /// rings not as devices without it.
     #[must_use]
     pub fn assign(&self, subject: &Subject<'_>) -> Assignment {
         match self.phase {
@@ -329,9 +330,20 @@ impl Rollout {
             Phase::Completed => Assignment { arm: Arm::Rest, ..Assignment::candidate(self.chosen) },
             _ if self.is_laboratory(subject) => Assignment { arm: Arm::Rest, ..Assignment::candidate(0) },
             Phase::Running | Phase::Awaiting | Phase::Paused => {
-                self.plan.stage(self.stage).map_or(Assignment::REST, |s| s.exposure.assign(self.salt, subject))
+                match self.plan.stage(self.stage).map_or(Assignment::REST, |s| s.exposure.assign(self.salt, subject)) {
+                    Assignment { arm: Arm::Control, .. } if self.had_it_first(subject) => {
+                        Assignment { arm: Arm::Rest, ..Assignment::candidate(0) }
+                    }
+                    part => part,
+                }
             }
         }
+    }
+
+    /// Whether the laboratory gave it the candidate.
+    fn had_it_first(&self, subject: &Subject<'_>) -> bool {
+        let first = self.plan.stage(0).map(|s| s.exposure).filter(|e| matches!(e, Exposure::Ring { ring: 0, .. }));
+        first.is_some_and(|e| e.assign(self.salt, subject).installs.is_some())
     }
 
     fn is_laboratory(&self, subject: &Subject<'_>) -> bool {

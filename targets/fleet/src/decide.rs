@@ -5,8 +5,8 @@
 
 mod close;
 
-use close::close;
-use dunlin_rollout::{Decision, Evidence, Name, Phase, Salt, Verdict};
+use close::{close, close_part};
+use dunlin_rollout::{Decision, Evidence, Name, Phase, Rollout, Salt, Verdict};
 use serde_json::{Value, json};
 
 use crate::auth::Principal;
@@ -48,8 +48,9 @@ async fn consider(app: &Inner, tenant: &str, id: &str) -> Result<(), sqlx::Error
     Ok(())
 }
 
+/// Whether there are arms to compare. When it is completed everybody has the candidate.
 fn is_active(phase: Phase) -> bool {
-    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused | Phase::Completed)
+    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused)
 }
 
 fn is_due(stored: &Stored, now: i64) -> bool {
@@ -70,10 +71,36 @@ async fn decide(app: &Inner, mut stored: Stored, now: i64) -> Result<bool, sqlx:
         close(&mut tx, &mut stored, day).await?;
         stored.days += 1;
     }
+    let mut trial = stored.rollout;
+    trial.step(&stored.evidence, crate::store::unsigned(at));
+    if ends_comparison(&trial, &stored) {
+        close_part(&mut tx, &mut stored, now).await?;
+    }
+    let moves = step(app, &mut tx, &mut stored, (at, now), closes).await?;
+    if !moves && stored.live && stored.expires - now < LIFE / 2 {
+        renew(&mut tx, &mut stored, now).await?;
+    }
+    if !rollouts::update(&mut tx, &stored).await? {
+        app.metrics.conflicts.add(1);
+        return Ok(false);
+    }
+    tx.commit().await?;
+    app.metrics.decisions.add(u64::from(moves));
+    Ok(true)
+}
+
+/// Judges as of a moment and does what the verdict says; whether the rollout moved. A verdict that holds is kept if `always`.
+async fn step(
+    app: &Inner,
+    tx: &mut crate::store::Connection,
+    stored: &mut Stored,
+    (at, now): (i64, i64),
+    always: bool,
+) -> Result<bool, sqlx::Error> {
     let before = (stored.rollout.phase(), stored.rollout.stage());
     let decision = stored.rollout.step(&stored.evidence, crate::store::unsigned(at));
     let after = (stored.rollout.phase(), stored.rollout.stage());
-    if closes || decision.verdict != Verdict::Hold {
+    if always || decision.verdict != Verdict::Hold {
         stored.verdicts += 1;
         let verdict = rollouts::Verdict {
             n: stored.verdicts,
@@ -83,26 +110,17 @@ async fn decide(app: &Inner, mut stored: Stored, now: i64) -> Result<bool, sqlx:
             reason: decision.to_string(),
             numbers: serde_json::to_string(&decision).map_err(|e| sqlx::Error::Encode(e.into()))?,
         };
-        rollouts::add_verdict(&mut tx, &stored.tenant, &stored.id, &verdict).await?;
+        rollouts::add_verdict(tx, &stored.tenant, &stored.id, &verdict).await?;
     }
-    if after != before {
-        moved(&mut tx, &mut stored, before, at.max(now)).await?;
-        if after.0 == Phase::RolledBack {
-            stored.takes_back = stored.base.is_some();
-        }
-        announce(app, &mut tx, &stored, &decision, now).await?;
-    } else if stored.live && stored.expires - now < LIFE / 2 {
-        renew(&mut tx, &mut stored, now).await?;
-    }
-    if !rollouts::update(&mut tx, &stored).await? {
-        app.metrics.conflicts.add(1);
+    if after == before {
         return Ok(false);
     }
-    tx.commit().await?;
-    app.metrics.decisions.add(u64::from(after != before));
-    if after != before {
-        tracing::info!(tenant = stored.tenant, rollout = stored.id, decision = %decision, "a rollout moved");
+    moved(tx, stored, before, at.max(now)).await?;
+    if after.0 == Phase::RolledBack {
+        stored.takes_back = stored.base.is_some();
     }
+    announce(app, tx, stored, &decision, now).await?;
+    tracing::info!(tenant = stored.tenant, rollout = stored.id, decision = %decision, "a rollout moved");
     Ok(true)
 }
 
@@ -121,8 +139,12 @@ async fn moved(
     now: i64,
 ) -> Result<(), sqlx::Error> {
     let phase = stored.rollout.phase();
-    if stored.rollout.stage() != before.1 || phase == Phase::Running && before.0 != Phase::Running {
-        stored.enter(now);
+    let epoch = phase == Phase::Running && matches!(before.0, Phase::Draft | Phase::Paused);
+    if stored.rollout.stage() != before.1 || epoch {
+        stored.enter(now, epoch);
+        // The arms grow differently from stage to stage. Devices that often are bad would be used up in the one that was
+        // there before, and not in the one that is new.
+        exposures::forget_bad(tx, &stored.tenant, &stored.id, epoch).await?;
     }
     if phase == Phase::Completed {
         rollouts::retire(tx, &stored.tenant, &stored.name, "Completed", &stored.id).await?;
@@ -252,6 +274,24 @@ pub(crate) async fn act(
                 ))
             };
         }
+        if leaves(&stored, action, now) {
+            // What there is of the day counts before the stage or the epoch ends; it may be what takes the candidate back.
+            catch_up(&mut tx, &mut stored, now).await?;
+            let decision = stored.rollout.judge(&stored.evidence, crate::store::unsigned(now));
+            if decision.verdict == Verdict::Rollback {
+                step(app, &mut tx, &mut stored, (now, now), true).await?;
+                if rollouts::update(&mut tx, &stored).await? {
+                    tx.commit().await?;
+                    app.metrics.decisions.add(1);
+                    return Err(ApiError::conflict(
+                        format!("the candidate was taken back instead: {decision}"),
+                        "look at the verdict's numbers; retry is what starts it again",
+                    ));
+                }
+                app.metrics.conflicts.add(1);
+                continue;
+            }
+        }
         let before = (stored.rollout.phase(), stored.rollout.stage());
         perform(app, &mut tx, who, &mut stored, action, now).await?;
         if (stored.rollout.phase(), stored.rollout.stage()) != before {
@@ -268,6 +308,36 @@ pub(crate) async fn act(
         app.metrics.conflicts.add(1);
     }
     Err(ApiError::unavailable("the rollout is being written by others"))
+}
+
+/// Whether a stage or an epoch ends by it.
+fn leaves(stored: &Stored, action: Action, now: i64) -> bool {
+    let mut trial = stored.rollout;
+    let now = crate::store::unsigned(now);
+    match action {
+        Action::Resume => trial.phase() == Phase::Paused,
+        Action::Advance => trial.advance(now).is_ok() && ends_comparison(&trial, stored),
+        Action::Approve { .. } => trial.approve(now).is_ok() && ends_comparison(&trial, stored),
+        _ => false,
+    }
+}
+
+/// Whether what a rollout would become is in another stage, or through with the last.
+fn ends_comparison(trial: &Rollout, stored: &Stored) -> bool {
+    trial.stage() != stored.rollout.stage() || trial.phase() == Phase::Completed && is_active(stored.rollout.phase())
+}
+
+/// Counts the days that are due, and what there is of the one that has begun.
+async fn catch_up(tx: &mut crate::store::Connection, stored: &mut Stored, now: i64) -> Result<(), sqlx::Error> {
+    for _ in 0..64 {
+        let day = stored.days;
+        if stored.day_end(day) + GRACE > now {
+            break;
+        }
+        close(tx, stored, day).await?;
+        stored.days += 1;
+    }
+    close_part(tx, stored, now).await
 }
 
 fn detail(action: Action) -> Value {
@@ -314,7 +384,6 @@ async fn perform(
         Action::Pause => stored.rollout.pause().map_err(not_now)?,
         Action::Resume => {
             stored.rollout.resume(&mut stored.evidence, seconds).map_err(not_now)?;
-            exposures::forget_bad(tx, tenant, &stored.id).await?;
         }
         Action::Abort { revert } => {
             if revert && stored.base.is_none() {
@@ -369,7 +438,7 @@ async fn perform(
 }
 
 /// Evidence for each candidate, with the metrics that the rules ask for and reports have.
-pub(crate) fn fresh_evidence(rollout: &dunlin_rollout::Rollout) -> Vec<Evidence> {
+pub(crate) fn fresh_evidence(rollout: &Rollout) -> Vec<Evidence> {
     let declare = |candidate| {
         let mut evidence = Evidence::new(rollout.epoch(), candidate);
         for name in crate::telemetry::METRICS.into_iter().filter_map(Name::new) {

@@ -26,6 +26,8 @@ pub(crate) struct Terms {
     pub(crate) expires: u64,
     /// Devices that are meant, and how they run it.
     pub(crate) audience: Audience,
+    /// Whether devices on which the package failed may take it again.
+    pub(crate) lifts: bool,
 }
 
 /// By tenant. Whatever is different in a document makes it another.
@@ -62,6 +64,7 @@ impl Documents {
         if let Some(bytes) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&kept) {
             return Ok(bytes.clone());
         }
+        let prefix = dunlin_update::record::prefix(&terms.digest);
         let rollout = Rollout {
             name: &terms.name,
             sequence: terms.sequence,
@@ -69,7 +72,7 @@ impl Documents {
             expires: terms.expires,
             digest: terms.digest,
             audience: terms.audience,
-            lifted: &[],
+            lifted: if terms.lifts { &prefix } else { &[] },
         };
         let unsigned = trust::envelope(Role::Rollout, &rollout).map_err(|e| e.to_string())?;
         let bytes = trust::sign(&unsigned, Role::Rollout, &self.key(tenant)?).map_err(|e| e.to_string())?;
@@ -144,6 +147,7 @@ mod tests {
                 signed: 1,
                 expires: 2,
                 audience: exposure.audience(salt, candidate),
+                lifts: false,
             };
             let bytes = documents.rollout("t", &terms).expect("signed");
             let read: Rollout<'_> = Document::read(&bytes, Role::Rollout).expect("document").decode().expect("rollout");

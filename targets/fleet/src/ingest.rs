@@ -154,7 +154,7 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: 
             boot: report.boot.into(),
             seq: report.seq.into(),
             arrived: now,
-            digest: Some(reading).filter(|r| r.known).and_then(|r| measured(r, poll, live)),
+            digest: Some(reading).filter(|r| r.known).and_then(|r| measured(r, job, live)),
             arm: reading.arm,
             known: reading.known,
             payload: &report.bytes,
@@ -179,8 +179,9 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: 
     Ok(Taken::Stored(offer))
 }
 
-/// The digest that a report is about, of which it has the first two bytes.
-fn measured(reading: &Reading, poll: &Poll, live: &[Stored]) -> Option<String> {
+/// The digest that a report is about, of which it has the first two bytes: of what the device runs, what it ran at its last
+/// poll, and what rollouts of its model are about, the first that fits.
+fn measured(reading: &Reading, Job { device, poll, .. }: &Job, live: &[Stored]) -> Option<String> {
     let ours = || live.iter().filter(|s| s.name == poll.model);
     let bases = || ours().flat_map(|s| s.base.iter());
     let fits = |d: &&String| unhex_array::<32>(d).is_some_and(|d| reading.is_of(&d));
@@ -190,7 +191,16 @@ fn measured(reading: &Reading, poll: &Poll, live: &[Stored]) -> Option<String> {
         return Some(base.clone());
     }
     let running = poll.running.filter(|d| reading.is_of(d)).map(|d| hex(&d));
-    running.or_else(|| bases().chain(ours().flat_map(|s| &s.candidates)).find(fits).cloned())
+    let candidates = || ours().flat_map(|s| &s.candidates);
+    // What ended last was one of a rollout's, if that is still told to devices.
+    let ended = || {
+        let (prefix, _) = poll.last?;
+        candidates().filter(fits).find(|c| unhex_array::<32>(c).is_some_and(|d| d.starts_with(&prefix)))
+    };
+    running
+        .or_else(|| device.running.iter().find(fits).cloned())
+        .or_else(|| ended().cloned())
+        .or_else(|| bases().chain(candidates()).find(fits).cloned())
 }
 
 /// Whether devices have to do with a rollout that has neither ended nor yet to begin.

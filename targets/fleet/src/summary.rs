@@ -13,7 +13,7 @@ pub(crate) struct Summary {
     pub(crate) errors: u64,
     /// Those of them that took longer than their deadline.
     pub(crate) deadline_misses: u64,
-    /// The device started more than once: the first start is why there is a report.
+    /// The device started after a fault.
     pub(crate) restarted: bool,
 }
 
@@ -28,7 +28,7 @@ impl Summary {
             inferences: counters.inferences().into(),
             errors: counters.errors().into(),
             deadline_misses: counters.get(Counter::DeadlineMisses).into(),
-            restarted: counters.get(Counter::Resets) > 1,
+            restarted: counters.get(Counter::Resets) > 0,
         })
     }
 }

@@ -34,6 +34,9 @@ impl Reading {
 /// The arm of a window in which a device ran what it is compared with.
 pub(crate) const CONTROL_ARM: &str = "control";
 
+/// The arm of a window in which a second package ran in the shadow of the one that served.
+pub(crate) const SHADOW_ARM: &str = "shadow";
+
 /// A metric's sum and number of values, by its name; added up over a day.
 pub(crate) type Metrics = BTreeMap<String, (f64, f64)>;
 
@@ -43,15 +46,6 @@ pub(crate) const METRICS: [&str; 6] =
 
 /// The part of a shadow's answers that are not those of the model that serves.
 pub(crate) const DISAGREEMENT: &str = "disagreement";
-
-/// Starts of a device.
-const STARTS: &str = "starts";
-
-/// The bit of the crash guardrail for a day's sums. A device may be switched off and on, and starts when it activates
-/// another model; a third start on a day is nobody's wish.
-pub(crate) fn crash(day: &Metrics) -> u8 {
-    u8::from(day.get(STARTS).is_some_and(|(n, _)| *n > 2.0)) << Guardrail::Crash as u8
-}
 
 /// Adds metrics.
 pub(crate) fn add(to: &mut Metrics, from: &Metrics) {
@@ -71,12 +65,15 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
     let head = window.head();
     let counters = window.counters();
     let bit = |bad: bool, g: Guardrail| u8::from(bad) << g as u8;
-    let bad = bit(counters.errors() > 0, Guardrail::InferenceError) | bit(misses(window), Guardrail::DeadlineMiss);
+    // Starts after a fault: that a device was switched off and on, or started another model, is not among them.
+    let bad = bit(counters.get(Counter::Resets) > 0, Guardrail::Crash)
+        | bit(counters.errors() > 0, Guardrail::InferenceError)
+        | bit(misses(window), Guardrail::DeadlineMiss);
     let arm = match head.arm {
         Arm::Rest => "rest",
         Arm::Control => CONTROL_ARM,
         Arm::Candidate => "candidate",
-        Arm::Shadow => "shadow",
+        Arm::Shadow => SHADOW_ARM,
     };
     Reading { known: true, model: head.model, arm, bad, seconds: head.seconds, metrics: metrics(window) }
 }
@@ -109,7 +106,6 @@ fn metrics(window: &AnyWindow) -> Metrics {
         let disagreed = f64::from(counters.get(Counter::ShadowDisagreements));
         metrics.insert(DISAGREEMENT.into(), (disagreed, f64::from(shadow)));
     }
-    metrics.insert(STARTS.into(), (f64::from(counters.get(Counter::Resets)), 1.0));
     let (mut sum, mut n) = (0.0, 0.0);
     for (bin, count) in window.confidence().iter().enumerate() {
         sum += (bin as f64 + 0.5) / 10.0 * f64::from(*count);
@@ -165,16 +161,12 @@ mod tests {
         let good = read(&bytes(1000, &[(Counter::DeadlineMisses, 10)]));
         assert_eq!((good.known, good.model, good.arm, good.bad), (true, 0xBEEF, "candidate", 0));
         let cases = [
+            (Counter::Resets, 1, Guardrail::Crash),
             (Counter::InferenceErrors, 1, Guardrail::InferenceError),
             (Counter::DeadlineMisses, 11, Guardrail::DeadlineMiss),
         ];
         for (counter, n, guardrail) in cases {
             assert_eq!(read(&bytes(1000, &[(counter, n)])).bad, 1 << guardrail as u8, "{guardrail:?}");
-        }
-        let mut day = Metrics::new();
-        for starts in 1..=3 {
-            add(&mut day, &good.metrics);
-            assert_eq!(crash(&day) != 0, starts > 2, "{starts} starts");
         }
     }
 

@@ -14,6 +14,8 @@ mod device;
 mod devices;
 #[path = "server/drift.rs"]
 mod drift;
+#[path = "server/evidence.rs"]
+mod evidence;
 #[path = "server/kills.rs"]
 mod kills;
 #[path = "server/operators.rs"]

@@ -307,6 +307,19 @@ fn the_laboratory_keeps_the_candidate_uncompared() {
     for i in 0..50u8 {
         assert_eq!(lab(&[i], &rollout), Assignment { arm: Arm::Rest, ..Assignment::candidate(0) });
     }
+    let plan = Plan::of(Strategy::Ring { rings: 2 }).unwrap();
+    let mut rings = Rollout::new(plan, Gate::DEFAULT, Salt::new(b"r")).unwrap();
+    rings.start(0).unwrap();
+    rings.advance(0).unwrap();
+    let mut outside = 0;
+    for i in 0..200u8 {
+        let part = lab(&[i], &rings);
+        assert_eq!(part.serves, Some(0), "it has the candidate, and is no device without it");
+        outside += usize::from(part.arm == Arm::Rest);
+        let other = rings.assign(&Subject { ring: Some(1), ..Subject::new(&[i]) });
+        assert_eq!(other.arm == Arm::Control, part.arm == Arm::Rest);
+    }
+    assert!((5..50).contains(&outside), "{outside} of 200 at 10 %");
 }
 
 #[test]

@@ -224,15 +224,18 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if rollout.sequence == self.state.rollout {
             return Ok(());
         }
-        let tombstones = self.state.tombstones;
+        let (tombstones, last) = (self.state.tombstones, self.state.last);
         let times = (self.state.rollout, self.state.time);
         self.state.rollout = rollout.sequence;
         self.state.time = self.state.time.max(rollout.time);
         for lifted in rollout.lifted.chunks_exact(PREFIX).filter_map(|l| l.first_chunk()) {
             self.state.lift(lifted);
+            // How it ended before is no longer said, so that how it ends now is news.
+            self.state.last = self.state.last.filter(|(prefix, _)| prefix != lifted);
         }
         self.store().inspect_err(|_| {
-            (self.state.tombstones, (self.state.rollout, self.state.time)) = (tombstones, times);
+            (self.state.tombstones, self.state.last) = (tombstones, last);
+            (self.state.rollout, self.state.time) = times;
         })
     }
 

@@ -145,6 +145,9 @@ fn what_failed_here_is_taken_again_only_when_its_tombstone_is_lifted() {
     let mut lift = rollout(&new, 4);
     lift.lifted = lifted;
     let lift = Mail { rollout: signed(Role::Rollout, &lift, &[6]), ..mail(&new, 4) };
+    assert!(updater.check_in().last.is_some(), "it says how it ended");
+    offer(&mut updater, &lift).unwrap();
+    assert_eq!(updater.check_in().last, None, "and no longer, so that the next end is news");
     run(&mut updater, &lift);
 }
 

@@ -116,6 +116,9 @@ pub fn plan(dry: &Value, request: &Value) -> String {
     if blind {
         out.push_str("Where there are too few devices, only what every device does wrong is found.\n");
     }
+    if request["gate"]["margins"].as_array().is_none_or(Vec::is_empty) {
+        out.push_str("No margins: how long, how sure and at what energy the candidate answers is not compared.\n");
+    }
     out
 }
 

@@ -218,9 +218,8 @@ impl StandIn {
         tally.inferences += u64::from(inferences);
         self.close(now, tally);
         if self.random.chance(crash) {
-            // A loop of three starts: nobody switches a device on as often in a day.
             self.restart();
-            self.recorder.count(Counter::Resets, 2);
+            self.recorder.count(Counter::Resets, 1);
         }
     }
 
@@ -354,6 +353,12 @@ impl StandIn {
             return Err(());
         }
         self.root += offer.roots.len() as u32;
+        if rollout.sequence > self.sequence {
+            for lifted in rollout.lifted.chunks_exact(16) {
+                self.failed = self.failed.filter(|digest| !digest.starts_with(lifted));
+                self.last = self.last.filter(|(prefix, _)| prefix != lifted);
+            }
+        }
         self.sequence = rollout.sequence;
         let digest = rollout.digest;
         if self.running == Some(digest) || self.failed == Some(digest) {

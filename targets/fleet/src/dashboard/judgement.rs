@@ -30,7 +30,7 @@ pub(super) const fn guardrail(guardrail: Guardrail) -> (&'static str, &'static s
         Guardrail::FailedStart => ("failed start", "did not start, or the device took it back"),
         Guardrail::InferenceError => ("inference error", "an inference failed"),
         Guardrail::DeadlineMiss => ("deadline miss", "99th percentile of latency over its budget"),
-        Guardrail::Silence => ("silence", "no report within three intervals"),
+        Guardrail::Silence => ("silence", "no report within three poll intervals"),
     }
 }
 
@@ -92,8 +92,10 @@ pub(super) fn stages(rollout: &Rollout, decision: Option<&Decision>) -> Vec<Stag
         if stage.zero_failures {
             whom.push_str(", a single failure pauses it");
         }
+        let without = rollout.gate().margins.iter().flatten().next().is_none();
         match stage.margins {
             Margins::Ignored => {}
+            _ if without => whom.push_str(", no margins asked for"),
             Margins::NotOutside => whom.push_str(", no margin crossed"),
             Margins::Inside => whom.push_str(", all margins kept"),
         }
@@ -157,7 +159,7 @@ pub(super) fn next(decision: &Decision, phase: Phase) -> String {
             "capture: ask devices that failed for their inputs. Then label, retrain, shadow, and a new canary."
         }
         (Phase::RolledBack, _) => "find out why before another attempt; the audit log has who took it back.",
-        (Phase::Completed, _) => "nothing. Guardrails go on being watched.",
+        (Phase::Completed, _) => "nothing. Everybody has it, and there is no control cohort left to compare it with.",
         (Phase::Draft, _) => "start it.",
         (_, Reason::SampleRatio(_)) => {
             "find the devices that were lost on the way, then resume. Until then the comparison says nothing."
@@ -190,6 +192,8 @@ pub(super) fn guardrails(numbers: &Numbers, gate: &Gate, seen: &Sensitivity) -> 
     let line = |hard: &Hard| {
         let (name, meaning) = guardrail(hard.guardrail);
         let control = Rate::new(hard.bad.control, hard.of.control);
+        // The error that is allowed, or a candidate's part of it.
+        let alpha = (-hard.bound).exp();
         GuardrailLine {
             name,
             meaning,
@@ -199,7 +203,7 @@ pub(super) fn guardrails(numbers: &Numbers, gate: &Gate, seen: &Sensitivity) -> 
             peak: hard.peak,
             bound: hard.bound,
             required: gate.required & (1 << hard.guardrail as u8) != 0,
-            detectable: seen.detectable(devices.canary, devices.control, control, gate.alpha),
+            detectable: seen.detectable(devices.canary, devices.control, control, alpha),
         }
     };
     numbers.hard.iter().map(line).collect()

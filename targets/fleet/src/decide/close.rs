@@ -2,27 +2,70 @@
 
 use dunlin_rollout::{Both, Count, Evidence, EvidenceError, Guardrail, Hop, Name, Side};
 
-use crate::store::days::{self, Alike, Values};
+use crate::store::days::{self, Alike, Closing, Values};
 use crate::store::exposures::{self, CONTROL, Way};
-use crate::store::rollouts::Stored;
-use crate::store::{Connection, unsigned};
+use crate::store::rollouts::{DAY, Stored};
+use crate::store::{Connection, tenants, unsigned};
 
-/// Seconds that a device has to have been assigned before it is expected to have come anywhere.
+/// Seconds that a device has to have been assigned before it is expected to have come anywhere, at least; and polls.
 const HEAD_START: i64 = 6 * 3600;
+const HEAD_START_POLLS: i64 = 3;
+/// Polls that a silent device has let pass, at least; and the most days that this may be.
+const SILENT_POLLS: i64 = 3;
+const SILENT_DAYS: i64 = 14;
+/// The least part of the devices heard of that a working server hears of on a day, of those that poll on it.
+const NOBODY: f64 = 0.1;
 
 /// Adds a day that has ended to the evidence.
 pub(super) async fn close(tx: &mut Connection, stored: &mut Stored, day: i64) -> Result<(), sqlx::Error> {
+    let poll = poll_seconds(tx, stored).await?;
+    let (begin, end) = (stored.day_end(day) - DAY, stored.day_end(day));
+    let silence = (SILENT_POLLS * poll + DAY - 1) / DAY;
+    // Within so long every device polls once, and joins.
+    let joining = (poll + poll / 2).min(DAY / 4);
+    let mut closing = Closing {
+        asked: Some(end - silence.clamp(1, SILENT_DAYS) * DAY + joining),
+        silence: silence.clamp(1, SILENT_DAYS),
+        ..closing(stored, day, (begin, end))
+    };
+    // A server that heard of nobody says nothing about who is silent.
+    let heard = days::heard(tx, (&stored.tenant, &stored.id), &closing).await?;
+    if heard.is_some_and(|part| part < NOBODY * (DAY as f64 / poll as f64).min(1.0)) {
+        closing.asked = None;
+    }
+    count(tx, stored, &closing, poll).await
+}
+
+/// Adds what there is of the day that has begun, because the stage or the epoch ends. A part of a day says nothing about
+/// silence, and nobody has to have reported on it. Should the stage go on after all, the rest of the day comes late.
+pub(super) async fn close_part(tx: &mut Connection, stored: &mut Stored, now: i64) -> Result<(), sqlx::Error> {
+    let poll = poll_seconds(tx, stored).await?;
+    let day = stored.day(now).max(stored.days);
+    let closing = closing(stored, day, (i64::MIN, now + 1));
+    count(tx, stored, &closing, poll).await?;
+    stored.days = day + 1;
+    Ok(())
+}
+
+async fn poll_seconds(tx: &mut Connection, stored: &Stored) -> Result<i64, sqlx::Error> {
+    let tenant = tenants::get(tx, &stored.tenant).await?;
+    Ok(tenant.map_or(1, |t| i64::from(t.settings.poll_seconds.max(1))))
+}
+
+fn closing(stored: &Stored, day: i64, (begin, end): (i64, i64)) -> Closing {
+    let (epoch_day, entered, paired) = (stored.epoch_day, stored.entered, stored.takes_turns());
+    Closing { day, epoch_day, entered, begin, end, asked: None, silence: 1, paired }
+}
+
+async fn count(tx: &mut Connection, stored: &mut Stored, of: &Closing, poll: i64) -> Result<(), sqlx::Error> {
     let (tenant, id) = (stored.tenant.clone(), stored.id.clone());
-    let end = stored.day_end(day);
-    let paired = stored.takes_turns();
-    let mut alike = days::close(tx, (&tenant, &id), (day, end), paired).await?;
-    alike.extend(days::close_late(tx, &tenant, &id, stored.day_base).await?);
+    let assigned = of.end - HEAD_START.max(HEAD_START_POLLS * poll);
     let today = Today {
-        paired,
+        paired: of.paired,
         stage: stored.rollout.stage(),
-        alike,
-        values: days::first_values(tx, (&tenant, &id), (day, end), paired).await?,
-        ways: exposures::ways(tx, &tenant, &id, end - HEAD_START, stored.entered).await?,
+        alike: days::close(tx, (&tenant, &id), of).await?,
+        values: days::first_values(tx, (&tenant, &id), of).await?,
+        ways: exposures::ways(tx, &tenant, &id, assigned, stored.entered).await?,
     };
     let epoch = stored.rollout.epoch();
     for evidence in stored.evidence.iter_mut().filter(|e| e.epoch() == epoch) {
@@ -52,15 +95,21 @@ impl Today {
             };
             evidence.count(self.stage, guardrail, with, without)?;
         }
-        let number = |of: &dyn Fn(&Alike) -> Both<bool>| {
-            if self.paired {
-                Both::new(self.total(&|a| of(a).canary), self.total(&|a| of(a).control))
-            } else {
-                let of_arm = |arm: i64| self.total(&|a| a.arm == arm && of(a).canary);
+        let (reported, expected) = if self.paired {
+            let reported = |of: fn(&Alike) -> bool| self.total(&|a| of(a) && !a.told);
+            let expected = self.total(&|a| !a.late);
+            (
+                Both::new(reported(|a| a.reported.canary), reported(|a| a.reported.control)),
+                Both::new(expected, expected),
+            )
+        } else {
+            let arms = |of: fn(&Alike) -> bool| {
+                let of_arm = |arm: i64| self.total(&|a| a.arm == arm && of(a));
                 Both::new(of_arm(canary), of_arm(CONTROL))
-            }
+            };
+            (arms(|a| a.reported.canary && !a.told), arms(|a| !a.late && (a.settled || a.reported.canary)))
         };
-        evidence.days(self.stage, number(&|a| a.reported), number(&|a| Both::new(!a.late, !a.late)));
+        evidence.days(self.stage, reported, expected);
         for (hop, at) in Hop::ALL.into_iter().zip(0usize..) {
             let now = |arm: i64| {
                 unsigned(self.ways.iter().find(|w| w.arm == arm).and_then(|w| w.hops.get(at).copied()).unwrap_or(0))
@@ -83,7 +132,8 @@ impl Today {
         let bit = 1i64 << guardrail as u8;
         let silence = guardrail == Guardrail::Silence;
         let at_risk = |a: &Alike| a.arm == arm && is_at_risk(a, guardrail, a.reported.canary);
-        let bad = |a: &Alike| at_risk(a) && if silence { !a.reported.canary } else { a.bad.canary & bit != 0 };
+        let silent = |a: &Alike| a.heard.is_some_and(|h| !h.canary && !h.control);
+        let bad = |a: &Alike| at_risk(a) && if silence { silent(a) } else { a.bad.canary & bit != 0 };
         Count::new(self.total(&bad), self.total(&at_risk))
     }
 
@@ -96,20 +146,25 @@ impl Today {
         let back = |a: &Alike| a.bad.canary & 1 << Guardrail::FailedStart as u8 != 0;
         let at_risk =
             |a: &Alike| is_at_risk(a, guardrail, a.reported.canary && a.reported.control) && !(silence && back(a));
-        let bad =
-            |a: &Alike, bits: i64, reported: bool| at_risk(a) && if silence { !reported } else { bits & bit != 0 };
+        let bad = |a: &Alike, bits: i64, heard: bool| at_risk(a) && if silence { !heard } else { bits & bit != 0 };
         let of = self.total(&at_risk);
-        let with = self.total(&|a| bad(a, a.bad.canary, a.reported.canary));
-        let without = self.total(&|a| bad(a, a.bad.control, a.reported.control));
+        let with = self.total(&|a| bad(a, a.bad.canary, a.heard.is_some_and(|h| h.canary)));
+        let without = self.total(&|a| bad(a, a.bad.control, a.heard.is_some_and(|h| h.control)));
         (Count::new(with, of), Count::new(without, of))
     }
 }
 
-/// Whether a day counts for a guardrail: until the first bad one. Who did not report can be silent or have failed to start;
-/// nothing else is known of it. Both were counted when the day was closed, should its reports be late.
+/// Whether a day counts for a guardrail: until the stage's first bad one. Who did not report can be silent or have failed to
+/// start; nothing else is known of it. Of a day that was counted already only what is bad is news.
 fn is_at_risk(of: &Alike, guardrail: Guardrail, reported: bool) -> bool {
-    let says = matches!(guardrail, Guardrail::Silence | Guardrail::FailedStart);
-    of.was_bad & 1 << guardrail as u8 == 0 && if says { !of.late } else { reported }
+    let bit = 1i64 << guardrail as u8;
+    let is_news = (of.bad.canary | of.bad.control) & bit != 0;
+    of.was_bad & bit == 0
+        && match guardrail {
+            Guardrail::Silence => of.heard.is_some(),
+            Guardrail::FailedStart => !of.late || is_news,
+            _ => reported && (!of.told || is_news),
+        }
 }
 
 /// Adds a device's values.

@@ -9,11 +9,11 @@ use super::part::{Has, Part};
 use super::{Job, is_under_way, offer};
 use crate::documents::Terms;
 use crate::hex::{hex, unhex_array};
-use crate::store::Connection;
 use crate::store::days::{self, Day};
 use crate::store::exposures::{self, Beside, CONTROL, Exposure, REST};
 use crate::store::rollouts::Stored;
-use crate::telemetry::{CONTROL_ARM, DISAGREEMENT, Reading};
+use crate::store::{Connection, unsigned};
+use crate::telemetry::{CONTROL_ARM, DISAGREEMENT, Reading, SHADOW_ARM};
 
 /// Notes a device's place in a rollout; what it is to be offered.
 pub(super) async fn follow(
@@ -40,16 +40,31 @@ pub(super) async fn follow(
         hour: u32::try_from(now / 3600).unwrap_or(u32::MAX),
         input: 0,
     };
-    let part = Part::of(stored, &stored.rollout.assign(&subject));
-    let is_outside = part.arm == REST && part.wants.is_none() && has.beside() == Beside::Nothing;
-    if before.is_none() && is_outside {
-        return Ok(None);
-    }
+    let mut part = Part::of(stored, &stored.rollout.assign(&subject));
     // The end of a candidate on this device, if that is what ended last.
     let ended = poll.last.filter(|(prefix, _)| {
         stored.candidates.iter().any(|c| unhex_array::<32>(c).is_some_and(|d| d.starts_with(prefix)))
     });
-    let reverted = matches!(ended, Some((_, Outcome::Reverted(_))));
+    let text = ended.map(|(_, outcome)| format!("{outcome:?}"));
+    // What ended before the rollout had to do with the device is no news. Once its tombstones are lifted it says nothing,
+    // and what it says then is.
+    let ended_before = match &before {
+        None => text.clone().filter(|e| e != CONFIRMED),
+        Some(known) => {
+            let lifted = offer::lifts(stored) && known.offered.is_some() && poll.rollout >= unsigned(stored.sequence);
+            known.ended_before.clone().filter(|e| text.as_ref() == Some(e) && !lifted)
+        }
+    };
+    let is_old = ended_before.is_some();
+    if is_old && has == Has::Nothing && ended.is_some_and(|(_, outcome)| !offer::may_come_again(stored, outcome)) {
+        // It cannot take the candidate, whichever arm it would be in.
+        part = Part { arm: REST, wants: None };
+    }
+    let is_outside = part.arm == REST && part.wants.is_none() && has.beside() == Beside::Nothing;
+    if before.is_none() && is_outside {
+        return Ok(None);
+    }
+    let reverted = !is_old && matches!(ended, Some((_, Outcome::Reverted(_))));
     let first = Exposure {
         arm: part.arm,
         assigned: now,
@@ -62,6 +77,8 @@ pub(super) async fn follow(
         runs: false,
         beside: Beside::Nothing,
         outcome: None,
+        joined: now,
+        ended_before: None,
     };
     let is_new_end = before.as_ref().is_none_or(|e| !e.outcome.as_ref().is_some_and(|o| o.starts_with("Reverted")));
     let mut now_is = before.unwrap_or(first);
@@ -70,7 +87,11 @@ pub(super) async fn follow(
     }
     (now_is.seen, now_is.polls) = (now, now_is.polls + 1);
     (now_is.runs, now_is.beside) = (has != Has::Nothing, has.beside());
-    now_is.outcome = ended.map(|(_, outcome)| format!("{outcome:?}")).or(now_is.outcome);
+    now_is.outcome = text.filter(|_| !is_old).or(now_is.outcome);
+    now_is.ended_before = ended_before;
+    if now_is.joined < stored.entered {
+        now_is.joined = now;
+    }
     let staged = matches!(poll.phase, 3..=5);
     let (downloaded, activated) = match (now_is.arm, part.manner()) {
         // The control arm has nothing to fetch; it takes as many polls as a device needs that does.
@@ -89,40 +110,45 @@ pub(super) async fn follow(
     if now_is.activated.is_some() && known > 0 {
         now_is.reported = now_is.reported.or(Some(now));
     }
+    let ended = ended.filter(|(_, outcome)| !(is_old && offer::may_come_again(stored, *outcome)));
     let terms = offer::offer(tx, job, stored, (has, &part), ended, now).await?;
     if terms.is_some() {
         now_is.offered = now_is.offered.or(Some(now));
     }
     exposures::put(tx, &device.tenant, &stored.id, &device.id, &now_is).await?;
-    if let Some(activated) = now_is.activated.filter(|_| now_is.arm >= CONTROL && is_under_way(phase)) {
-        let seen = Seen { stored, arm: now_is.arm, running: poll.running, activated, now };
+    if now_is.arm >= CONTROL && is_under_way(phase) {
+        let (running, activated) = (poll.running, now_is.activated);
+        let seen = Seen { stored, arm: now_is.arm, running, activated, now };
         let mut of = seen.days(fresh);
         if reverted && is_new_end {
             seen.day(&mut of, now).part.bad |= 1 << Guardrail::FailedStart as u8;
         }
         let key = (device.tenant.as_str(), stored.id.as_str(), device.id.as_str());
         for (day, more) in of {
-            days::add(tx, key, (day, day < stored.days), &more).await?;
+            days::add(tx, key, day, &more).await?;
         }
     }
     Ok(terms)
 }
+
+/// How an update ended that went well, as it is noted.
+const CONFIRMED: &str = "Confirmed";
 
 /// Of which device reports are read, and when.
 struct Seen<'a> {
     stored: &'a Stored,
     arm: i64,
     running: Option<[u8; 32]>,
-    activated: i64,
+    activated: Option<i64>,
     now: i64,
 }
 
 impl Seen<'_> {
     fn day<'d>(&self, days: &'d mut BTreeMap<i64, Day>, moment: i64) -> &'d mut Day {
-        // What was measured before the stage says that the device is there now.
+        // What was measured before the stage comes with its first day.
         let day = self.stored.day(if moment < self.stored.entered { self.now } else { moment });
-        let base = self.stored.takes_turns().then(Default::default);
-        days.entry(day).or_insert_with(|| Day { base, ..Day::default() })
+        let paired = self.stored.takes_turns();
+        days.entry(day).or_insert_with(|| Day { paired, ..Day::default() })
     }
 
     /// What reports say about the device's days.
@@ -135,9 +161,12 @@ impl Seen<'_> {
             end -= i64::from(reading.seconds);
             if self.stored.takes_turns() {
                 // Before it took turns all its hours were the base's.
-                if moment > self.activated {
+                if self.activated.is_some_and(|activated| moment > activated) && moment >= self.stored.epoch_began {
                     self.half(self.day(&mut days, moment), reading);
                 }
+            } else if moment < self.stored.epoch_began {
+                // It says that the device is there; what was bad has been seen by whoever resumed.
+                self.day(&mut days, moment).base.reports += 1;
             } else {
                 self.whole(self.day(&mut days, moment), reading);
             }
@@ -148,20 +177,20 @@ impl Seen<'_> {
     /// A report of a device that is in one arm.
     fn whole(&self, day: &mut Day, reading: &Reading) {
         let in_shadow = matches!(self.stored.manner(0), Manner::Shadow { .. });
-        let expected = match self.arm {
-            CONTROL => self.running,
-            _ if in_shadow => self.running,
-            n => self.digest(usize::try_from(n - 1).ok().and_then(|n| self.stored.candidates.get(n))),
+        let is_of = |digest: Option<[u8; 32]>| digest.is_some_and(|d| reading.is_of(&d));
+        let is_about = match self.arm {
+            CONTROL => is_of(self.running),
+            _ if in_shadow => is_of(self.running) && reading.arm == SHADOW_ARM,
+            n => is_of(self.digest(usize::try_from(n - 1).ok().and_then(|n| self.stored.candidates.get(n)))),
         };
-        day.part.reports += 1;
-        // Reports of what ran before say that the device is there, and nothing about the candidate.
-        if expected.is_some_and(|d| reading.is_of(&d)) {
-            day.part.bad |= reading.bad;
-            crate::telemetry::add(&mut day.part.metrics, &reading.metrics);
-            if self.arm == CONTROL && in_shadow {
-                // What the base would say in its own shadow: a candidate's margin is measured from here.
-                day.part.metrics.insert(DISAGREEMENT.into(), (0.0, 1.0));
-            }
+        // Reports of what else ran say that the device is there and what it is bad by anyway; nothing about the candidate.
+        let part = if is_about { &mut day.part } else { &mut day.base };
+        part.reports += 1;
+        part.bad |= reading.bad;
+        crate::telemetry::add(&mut part.metrics, &reading.metrics);
+        if self.arm == CONTROL && in_shadow && is_about {
+            // What the base would say in its own shadow: a candidate's margin is measured from here.
+            part.metrics.insert(DISAGREEMENT.into(), (0.0, 1.0));
         }
     }
 
@@ -171,16 +200,14 @@ impl Seen<'_> {
         let (base, candidate) = (is_of(self.stored.base.as_ref()), is_of(self.stored.candidates.first()));
         let part = match (base, candidate) {
             // The same two bytes: then it is as the device says.
-            (true, true) if reading.arm == CONTROL_ARM => day.base.as_mut(),
-            (_, true) => Some(&mut day.part),
-            (true, false) => day.base.as_mut(),
-            (false, false) => None,
+            (true, true) if reading.arm == CONTROL_ARM => &mut day.base,
+            (_, true) => &mut day.part,
+            (true, false) => &mut day.base,
+            (false, false) => return,
         };
-        if let Some(part) = part {
-            part.reports += 1;
-            part.bad |= reading.bad;
-            crate::telemetry::add(&mut part.metrics, &reading.metrics);
-        }
+        part.reports += 1;
+        part.bad |= reading.bad;
+        crate::telemetry::add(&mut part.metrics, &reading.metrics);
     }
 
     fn digest(&self, hex: Option<&String>) -> Option<[u8; 32]> {

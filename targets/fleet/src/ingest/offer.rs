@@ -60,7 +60,19 @@ pub(super) async fn offer(
         signed: unsigned(stored.signed),
         expires: unsigned(stored.expires),
         audience,
+        lifts: lifts(stored) && stored.candidates.contains(&hex(&digest)),
     }))
+}
+
+/// Whether the documents of this attempt lift the candidates' tombstones: those of an attempt that somebody made again.
+pub(super) fn lifts(stored: &Stored) -> bool {
+    stored.rollout.attempt() > 1
+}
+
+/// Whether a device on which a candidate ended so before this attempt may take it in this one.
+pub(super) fn may_come_again(stored: &Stored, outcome: Outcome) -> bool {
+    let buried = matches!(outcome, Outcome::Reverted(_) | Outcome::Rejected(Rejection::Tombstone));
+    !is_final(outcome) || buried && lifts(stored)
 }
 
 /// Whether a device that ended so will not take the same package again.

@@ -54,6 +54,10 @@ pub(crate) struct Exposure {
     pub(crate) runs: bool,
     pub(crate) beside: Beside,
     pub(crate) outcome: Option<String>,
+    /// When it was first heard of in this stage or epoch: from then on it is compared.
+    pub(crate) joined: i64,
+    /// How a candidate had ended on it before this rollout had to do with it; nothing once it has another end, or none.
+    pub(crate) ended_before: Option<String>,
 }
 
 pub(crate) async fn get(
@@ -82,6 +86,8 @@ pub(crate) async fn get(
             runs: runs != 0,
             beside: Beside::of(row.try_get("beside")?),
             outcome: row.try_get("outcome")?,
+            joined: row.try_get("joined")?,
+            ended_before: row.try_get("ended_before")?,
         })
     })
     .transpose()
@@ -96,12 +102,13 @@ pub(crate) async fn put(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO exposures (tenant, rollout, device, arm, assigned, seen, polls, offered, downloaded, activated,
-         reported, runs, outcome, beside, was_bad, valued)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, 0)
+         reported, runs, outcome, beside, joined, ended_before, was_bad, valued)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, 0)
          ON CONFLICT (tenant, rollout, device) DO UPDATE SET arm = excluded.arm, seen = excluded.seen,
          polls = excluded.polls, offered = excluded.offered, downloaded = excluded.downloaded,
          activated = excluded.activated, reported = excluded.reported, runs = excluded.runs,
-         outcome = excluded.outcome, beside = excluded.beside",
+         outcome = excluded.outcome, beside = excluded.beside, joined = excluded.joined,
+         ended_before = excluded.ended_before",
     )
     .bind(tenant)
     .bind(rollout)
@@ -117,16 +124,25 @@ pub(crate) async fn put(
     .bind(i64::from(of.runs))
     .bind(of.outcome.as_deref())
     .bind(of.beside.number())
+    .bind(of.joined)
+    .bind(of.ended_before.as_deref())
     .execute(tx)
     .await
     .map(drop)
 }
 
-/// A new epoch: what devices were bad by is forgotten.
-pub(crate) async fn forget_bad(tx: &mut Connection, tenant: &str, rollout: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE exposures SET was_bad = 0, valued = 0 WHERE tenant = $1 AND rollout = $2")
+/// Another stage: what devices were bad by is forgotten. With a new epoch they give their values again, too.
+pub(crate) async fn forget_bad(
+    tx: &mut Connection,
+    tenant: &str,
+    rollout: &str,
+    epoch: bool,
+) -> Result<(), sqlx::Error> {
+    let keep = i64::from(!epoch);
+    sqlx::query("UPDATE exposures SET was_bad = 0, valued = valued * $3 WHERE tenant = $1 AND rollout = $2")
         .bind(tenant)
         .bind(rollout)
+        .bind(keep)
         .execute(tx)
         .await
         .map(drop)

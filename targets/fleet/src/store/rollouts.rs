@@ -30,6 +30,9 @@ pub(crate) struct Stored {
     pub(crate) started: i64,
     /// When the stage, or the epoch, began.
     pub(crate) entered: i64,
+    /// When the epoch began, and its first day.
+    pub(crate) epoch_began: i64,
+    pub(crate) epoch_day: i64,
     pub(crate) started_by: String,
     pub(crate) created: i64,
     /// Sequence, time and end of the signed documents.
@@ -75,10 +78,13 @@ impl Stored {
         (canary.n() > 0).then(|| (1.0 - canary.mean(), canary.n()))
     }
 
-    /// Another stage or epoch: days begin anew, and what was left of the last is not counted.
-    pub(crate) fn enter(&mut self, now: i64) {
+    /// Another stage or epoch: days begin anew.
+    pub(crate) fn enter(&mut self, now: i64, epoch: bool) {
         self.day_base = self.day(now).max(self.days) + 1;
         (self.days, self.entered) = (self.day_base, now);
+        if epoch {
+            (self.epoch_began, self.epoch_day) = (now, self.day_base);
+        }
     }
 }
 
@@ -104,6 +110,8 @@ fn stored(row: &sqlx::any::AnyRow) -> Result<Stored, sqlx::Error> {
         days: row.try_get("days")?,
         started: row.try_get("started")?,
         entered: row.try_get("entered")?,
+        epoch_began: row.try_get("epoch_began")?,
+        epoch_day: row.try_get("epoch_day")?,
         started_by: row.try_get("started_by")?,
         created: row.try_get("created")?,
         sequence: row.try_get("sequence")?,
@@ -194,7 +202,8 @@ pub(crate) async fn update(tx: &mut Connection, of: &Stored) -> Result<bool, sql
     let done = sqlx::query(
         "UPDATE rollouts SET state = $3, evidence = $4, phase = $5, stage = $6, live = $7, day_base = $8, days = $9,
          started = $10, entered = $11, started_by = $12, sequence = $13, signed = $14, expires = $15, takes_back = $16,
-         verdicts = $17, version = version + 1 WHERE tenant = $1 AND id = $2 AND version = $18",
+         verdicts = $17, epoch_began = $19, epoch_day = $20, version = version + 1
+         WHERE tenant = $1 AND id = $2 AND version = $18",
     )
     .bind(&of.tenant)
     .bind(&of.id)
@@ -214,6 +223,8 @@ pub(crate) async fn update(tx: &mut Connection, of: &Stored) -> Result<bool, sql
     .bind(i64::from(of.takes_back))
     .bind(of.verdicts)
     .bind(of.version)
+    .bind(of.epoch_began)
+    .bind(of.epoch_day)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)

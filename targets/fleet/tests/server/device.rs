@@ -20,6 +20,8 @@ pub(crate) enum Behaviour {
     Fails,
     /// Its golden vectors fail: it is taken back at once.
     Reverts,
+    /// The device fails in inferences, whatever it runs.
+    Always,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,10 @@ pub(crate) struct Device {
     pub(crate) unsent: Vec<wire::Report>,
     pub(crate) acknowledged: Vec<(u32, u32)>,
     pub(crate) offered: Vec<[u8; 32]>,
+    /// Beginnings of digests that failed on it.
+    pub(crate) buried: Vec<[u8; 16]>,
+    /// It needs no polls between an offer and the end of its trial.
+    pub(crate) is_quick: bool,
     pub(crate) behaviour: Behaviour,
     /// What runs in the shadow, on one of how many inputs, and of how many of a hundred answers it gives another.
     pub(crate) shadow: Option<([u8; 32], u32)>,
@@ -88,6 +94,8 @@ impl Device {
             unsent: Vec::new(),
             acknowledged: Vec::new(),
             offered: Vec::new(),
+            buried: Vec::new(),
+            is_quick: false,
             behaviour: Behaviour::Good,
             shadow: None,
             disagrees: 2,
@@ -147,7 +155,8 @@ impl Device {
             recorder.count(Counter::ShadowRuns, 1000 / every);
             recorder.count(Counter::ShadowDisagreements, 10 * self.disagrees / every);
         }
-        if self.behaviour == Behaviour::Fails && self.candidate.is_some() && digest == self.candidate {
+        let by_candidate = self.candidate.is_some() && digest == self.candidate;
+        if self.behaviour == Behaviour::Always || self.behaviour == Behaviour::Fails && by_candidate {
             recorder.count(Counter::InferenceErrors, 40);
         }
         more(&mut recorder);
@@ -220,6 +229,9 @@ impl Device {
         if let Some(offer) = &answer.offer {
             self.accept(offer);
         }
+        if self.is_quick && self.phase == Phase::Staged {
+            self.finish();
+        }
     }
 
     /// What `dunlin_update::Updater::offer` checks.
@@ -236,7 +248,17 @@ impl Device {
         assert!(rollout.audience.reaches(&self.id), "the document is not for this device");
         // Of what it has already it is only told anew by a newer document.
         let newer = rollout.sequence > self.sequence;
+        if newer {
+            for lifted in rollout.lifted.chunks_exact(16) {
+                self.buried.retain(|b| b != lifted);
+                self.last = self.last.filter(|(prefix, _)| prefix != lifted);
+            }
+        }
         self.sequence = rollout.sequence;
+        if self.buried.contains(&prefix(&rollout.digest)) {
+            self.last = Some((prefix(&rollout.digest), Outcome::Rejected(Rejection::Tombstone)));
+            return;
+        }
         let digest = Some(rollout.digest);
         match rollout.audience.manner {
             Manner::Shadow { every } => {
@@ -290,6 +312,7 @@ impl Device {
         self.boot += 1;
         self.seq = 0;
         if self.behaviour == Behaviour::Reverts {
+            self.buried.push(prefix(&candidate));
             self.last = Some((prefix(&candidate), Outcome::Reverted(Reversal::Golden)));
         } else {
             self.previous = self.running;
@@ -304,6 +327,7 @@ impl Device {
         let running = self.running.expect("something runs");
         self.running = self.previous;
         self.turns = None;
+        self.buried.push(prefix(&running));
         self.last = Some((prefix(&running), Outcome::Reverted(Reversal::Errors)));
     }
 }

@@ -60,7 +60,7 @@ fn arm(status: &Value, arm: &str, what: &str) -> i64 {
 }
 
 /// Two packages that are published, and a rollout from the first to the second that is started.
-async fn begun(site: &Site, tenant: &Tenant, stages: Value) -> (Published, Published) {
+pub(crate) async fn begun(site: &Site, tenant: &Tenant, stages: Value) -> (Published, Published) {
     let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
     publish(&site.client, tenant, &one).await.ok();
     publish(&site.client, tenant, &two).await.ok();

@@ -264,7 +264,9 @@ async fn put(
     let eligible = devices::count(&mut connection, tenant, &model, &target, draft.base.as_deref()).await?;
     drop(connection);
     let numbers = u32::try_from(eligible).unwrap_or(u32::MAX);
-    let stages = tokio::task::spawn_blocking(move || outlooks(&plan, numbers, gate.alpha));
+    // Each candidate has its part of the error that is allowed.
+    let alpha = gate.alpha / f64::from(plan.candidates());
+    let stages = tokio::task::spawn_blocking(move || outlooks(&plan, numbers, alpha));
     let stages = stages.await.map_err(|_| ApiError::unavailable("the outlook was not computed"))?;
     if dry.dry_run {
         return Ok(Json(Drafted { id, stored: false, eligible, stages }));
@@ -290,6 +292,8 @@ async fn put(
         days: 0,
         started: 0,
         entered: 0,
+        epoch_began: 0,
+        epoch_day: 0,
         started_by: String::new(),
         created: now,
         sequence: 0,

@@ -7,7 +7,24 @@ fn bit(guardrail: Guardrail) -> i64 {
 
 fn alike(devices: i64) -> Alike {
     let none = Both::new(0, 0);
-    Alike { arm: 1, was_bad: 0, bad: none, reported: Both::new(true, true), late: false, devices }
+    let both = Both::new(true, true);
+    Alike {
+        arm: 1,
+        was_bad: 0,
+        bad: none,
+        reported: both,
+        heard: Some(both),
+        settled: true,
+        late: false,
+        told: false,
+        devices,
+    }
+}
+
+/// Only the candidate's half of the day has reported, or only the base's.
+fn half(candidate: bool, devices: i64) -> Alike {
+    let reported = Both::new(candidate, !candidate);
+    Alike { reported, heard: Some(reported), ..alike(devices) }
 }
 
 fn day(alike: Vec<Alike>) -> Today {
@@ -26,11 +43,11 @@ fn halves_of_a_day_are_counted_in_pairs() {
         // Bad before: no longer at risk, in neither half.
         Alike { was_bad: bit(error), bad: Both::new(0, bit(error)), ..alike(8) },
         // One half has said nothing: what the other says has nothing to be compared with.
-        Alike { reported: Both::new(true, false), bad: Both::new(bit(error), 0), ..alike(16) },
-        Alike { reported: Both::new(false, true), ..alike(32) },
+        Alike { bad: Both::new(bit(error), 0), ..half(true, 16) },
+        half(false, 32),
         // Went back on this day.
-        Alike { reported: Both::new(false, true), bad: Both::new(bit(Guardrail::FailedStart), 0), ..alike(64) },
-        Alike { late: true, was_bad: bit(silence), bad: Both::new(bit(error), 0), ..alike(128) },
+        Alike { bad: Both::new(bit(Guardrail::FailedStart), 0), ..half(false, 64) },
+        Alike { late: true, heard: None, bad: Both::new(bit(error), 0), ..alike(128) },
     ]);
     let count = |guardrail| today.halves(guardrail);
     assert_eq!(count(error), (Count::new(4 + 1 + 128, 57 + 128), Count::new(2 + 1, 57 + 128)));
