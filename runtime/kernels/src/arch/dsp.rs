@@ -4,7 +4,10 @@
 #![allow(unsafe_code, reason = "instructions that have no stable intrinsics")]
 
 mod depthwise;
+mod finish;
 mod gemm;
+mod product;
+mod three;
 
 use core::arch::asm;
 
@@ -49,18 +52,6 @@ fn widen(word: u32) -> [u32; 2] {
         asm!("sxtb16 {0}, {1}, ror #8", out(reg) odd, in(reg) word, options(pure, nomem, nostack, preserves_flags));
     }
     [even, odd]
-}
-
-/// `acc` and the products of the lower and of the upper halves.
-#[inline(always)]
-fn multiply_both(a: u32, b: u32, acc: i32) -> i32 {
-    let sum;
-    // SAFETY: as above. The flag Q, which a wrapping sum sets, is nobody's.
-    unsafe {
-        asm!("smlad {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
 }
 
 /// `acc` and the product of the lower halves.
@@ -119,6 +110,9 @@ pub(super) struct Narrow {
     bounds: Bounds,
     #[cfg(arm_vfp)]
     limits: [i32; 2],
+    /// Whether every scale is finite.
+    #[cfg(arm_vfp)]
+    finite: bool,
 }
 
 impl Narrow {
@@ -128,6 +122,8 @@ impl Narrow {
             bounds,
             #[cfg(arm_vfp)]
             limits: [i32::from(requant.lo), i32::from(requant.hi)],
+            #[cfg(arm_vfp)]
+            finite: requant.scale.iter().all(|scale| scale.is_finite()),
         }
     }
 
@@ -183,8 +179,8 @@ impl Backend for Dsp {
     }
 
     fn gemm_scratch_len(self, m: usize, n: usize, k: usize) -> usize {
-        let _ = (m, n);
-        gemm::scratch_len(k)
+        let _ = n;
+        gemm::scratch_len(m, k)
     }
 
     fn gemm(
@@ -200,8 +196,7 @@ impl Backend for Dsp {
         ldc: usize,
         scratch: &mut [u8],
     ) {
-        let rows = scratch.as_chunks_mut::<16>().0;
-        match rows.get_mut(..gemm::scratch_len(k) / 16) {
+        match gemm::scratch(m, k, scratch) {
             Some(rows) => gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc, rows),
             None => scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc),
         }

@@ -25,6 +25,9 @@ pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, 
     if !operands_fit || !w_fits || channels == 0 {
         return;
     }
+    if shape.kernel == [3, 3] && shape.dilation[1] == 1 {
+        return super::three::depthwise(x, w, bias, requant, y, shape);
+    }
     let narrow = Narrow::new(&requant);
     let (mut weights, mut offsets) = ([[0; 2]; MAX_TAPS], [OUTSIDE; MAX_TAPS]);
     let (Some(weights), Some(offsets)) = (weights.get_mut(..taps), offsets.get_mut(..taps)) else { return };
