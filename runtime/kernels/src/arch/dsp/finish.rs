@@ -52,32 +52,45 @@ pub(super) fn columns(acc: &[[i32; 4]], scale: &[f32], narrow: Narrow, y: &mut [
     }
 }
 
-/// Sums of up to four channels, pixel after pixel: into `y`, `width` of them every `step`.
+/// Sums of four channels at a time: into `y` every `step`, `width` of them.
 ///
-/// What is too short computes nothing.
-pub(super) fn pixels(acc: &[[i32; 4]], scale: [f32; 4], narrow: Narrow, y: &mut [i8], step: usize, width: usize) {
+/// The first four have the first four of `scale`, the next those `next` behind; what is too short computes nothing.
+pub(super) fn fours(
+    acc: &[[i32; 4]],
+    (scale, next): (&[f32], usize),
+    narrow: Narrow,
+    y: &mut [i8],
+    step: usize,
+    width: usize,
+) {
     let Some(last) = acc.len().checked_sub(1) else { return };
-    if last.checked_mul(step).and_then(|at| at.checked_add(width)).is_none_or(|need| need > y.len()) {
+    let fits = |step: usize, width: usize, len: usize| {
+        last.checked_mul(step).and_then(|at| at.checked_add(width)).is_some_and(|need| need <= len)
+    };
+    if !fits(step, width, y.len()) || !fits(next, 4, scale.len()) {
         return;
     }
     #[cfg(arm_vfp)]
     if narrow.finite && width == 4 {
         let bounds = acc.as_ptr_range();
-        let call = Pixels {
+        let call = Fours {
             acc: bounds.start,
             y: y.as_mut_ptr(),
             step,
             end: bounds.end,
-            zero_point: narrow.bounds.zero_point,
             limits: narrow.limits.map(repeat),
-            scale,
+            scale: scale.as_ptr(),
+            next: next * size_of::<f32>(),
+            zero_point: narrow.bounds.zero_point,
         };
-        // SAFETY: `y` was seen to hold four at the last of as many places as there are sums.
-        return unsafe { pixels_within(&call) };
+        // SAFETY: `y` and `scale` were seen to hold four at the last of as many places as there are sums.
+        return unsafe { fours_within(&call) };
     }
-    for (y, acc) in y.chunks_mut(step.max(1)).zip(acc) {
+    for (i, acc) in acc.iter().enumerate() {
+        let y = y.get_mut(i * step..).unwrap_or(&mut []);
+        let scale = scale.get(i * next..).unwrap_or(&[]);
         for ((y, acc), scale) in y.iter_mut().zip(acc).zip(scale).take(width) {
-            *y = narrow.quantize(*acc, scale);
+            *y = narrow.quantize(*acc, *scale);
         }
     }
 }
@@ -168,10 +181,10 @@ macro_rules! bound_four {
 #[cfg(arm_vfp)]
 #[inline(never)]
 unsafe fn columns_whole(p: &Columns) {
-    // SAFETY: the contract, and the target has a floating-point unit.
+    // SAFETY: the contract, and the target has a floating-point unit. All registers but those named below are as before.
     unsafe {
         asm!(
-            "push {{r4-r11, lr}}",
+            "push {{r4-r11}}",
             "ldr r12, [r0, #32]",
             "ldm r0, {{r0-r7}}",
             "2:",
@@ -183,7 +196,7 @@ unsafe fn columns_whole(p: &Columns) {
             "strb r8, [r2], #1",
             "cmp r0, r6",
             "bne 2b",
-            "pop {{r4-r11, lr}}",
+            "pop {{r4-r11}}",
             inout("r0") core::ptr::from_ref(p) => _,
             out("r1") _,
             out("r2") _,
@@ -203,10 +216,10 @@ unsafe fn columns_whole(p: &Columns) {
 #[cfg(arm_vfp)]
 #[inline(never)]
 unsafe fn columns_within(p: &Columns) {
-    // SAFETY: the contract, and the target has a floating-point unit.
+    // SAFETY: the contract, and the target has a floating-point unit. All registers but those named below are as before.
     unsafe {
         asm!(
-            "push {{r4-r11, lr}}",
+            "push {{r4-r11}}",
             "add lr, r0, #36",
             "vldmia lr, {{s6, s7}}",
             "ldr r12, [r0, #32]",
@@ -226,7 +239,7 @@ unsafe fn columns_within(p: &Columns) {
             "strb r8, [r2], #1",
             "cmp r0, r6",
             "bne 2b",
-            "pop {{r4-r11, lr}}",
+            "pop {{r4-r11}}",
             inout("r0") core::ptr::from_ref(p) => _,
             out("r1") _,
             out("r2") _,
@@ -238,37 +251,38 @@ unsafe fn columns_within(p: &Columns) {
     }
 }
 
-/// The arguments of [`pixels_within`].
+/// The arguments of [`fours_within`].
 #[cfg(arm_vfp)]
 #[repr(C)]
-struct Pixels {
+struct Fours {
     acc: *const [i32; 4],
     y: *mut i8,
     step: usize,
     end: *const [i32; 4],
     limits: [u32; 2],
+    scale: *const f32,
+    next: usize,
     zero_point: i32,
-    scale: [f32; 4],
 }
 
-/// [`pixels`] of four channels.
+/// [`fours`] whose width is four.
 ///
 /// # Safety
 ///
-/// From `acc` to `end` there is at least one pixel, and for each of them a place for four bytes in `y`, `step` behind the one
-/// before it.
+/// From `acc` to `end` there is at least one four; for each there is a place for four bytes in `y`, `step` behind the one
+/// before it, and four scales, `next` bytes behind the ones before.
 #[cfg(arm_vfp)]
 #[inline(never)]
-unsafe fn pixels_within(p: &Pixels) {
-    // SAFETY: the contract, and the target has a floating-point unit.
+unsafe fn fours_within(p: &Fours) {
+    // SAFETY: the contract, and the target has a floating-point unit. All registers but those named below are as before.
     unsafe {
         asm!(
-            "push {{r4-r11, lr}}",
-            "add lr, r0, #28",
-            "vldmia lr, {{s4-s7}}",
-            "ldm r0, {{r0-r5, r12}}",
+            "push {{r4-r11}}",
+            "ldm r0, {{r0-r7, r12}}",
             "2:",
+            "vldmia r6, {{s4-s7}}",
             "vldmia r0!, {{s0-s3}}",
+            "add r6, r6, r7",
             "vcvt.f32.s32 s0, s0",
             "vcvt.f32.s32 s1, s1",
             "vcvt.f32.s32 s2, s2",
@@ -284,14 +298,20 @@ unsafe fn pixels_within(p: &Pixels) {
             "add r1, r1, r2",
             "cmp r0, r3",
             "bne 2b",
-            "pop {{r4-r11, lr}}",
+            "pop {{r4-r11}}",
             inout("r0") core::ptr::from_ref(p) => _,
             out("r1") _,
             out("r2") _,
             out("r3") _,
             out("r12") _,
-            out("lr") _,
-            out("s0") _,            out("s1") _,            out("s2") _,            out("s3") _,            out("s4") _,            out("s5") _,            out("s6") _,            out("s7") _,
+            out("s0") _,
+            out("s1") _,
+            out("s2") _,
+            out("s3") _,
+            out("s4") _,
+            out("s5") _,
+            out("s6") _,
+            out("s7") _,
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The int8 matrix product: four rows at a time, with all output channels.
 
-use super::finish::{columns, pixels};
+use super::finish::{columns, fours};
 use super::product::{self, Panel, ROWS, Row, WORDS};
 use super::{Narrow, widen, word};
 use crate::GemmOut;
@@ -29,6 +29,7 @@ pub(super) fn scratch(m: usize, k: usize, scratch: &mut [u8]) -> Option<&mut [u3
 
 /// [`Backend::gemm`](crate::Backend::gemm); `rows` is what [`scratch`] gives.
 #[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+#[inline(never)]
 pub(super) fn gemm(
     a: &[i8],
     lda: usize,
@@ -135,51 +136,72 @@ impl Product<'_> {
 
     /// Row `i` of the output.
     fn one(&mut self, i: usize, row: &[i8], words: &mut [u32]) {
-        let (fours, rest) = row.as_chunks::<4>();
-        for (four, to) in fours.iter().zip(words.as_chunks_mut::<2>().0) {
+        let (whole, rest) = row.as_chunks::<4>();
+        for (four, to) in whole.iter().zip(words.as_chunks_mut::<2>().0) {
             *to = widen(super::whole_word(four));
         }
-        let (whole, at) = (fours.len(), i * self.ldc);
+        let mut acc = [[0; 4]; CHANNELS / 4];
         let mut first = 0;
         while first < self.n {
-            let channels = (self.n - first).min(4);
+            // Fours, and at the end what is fewer than four.
+            let left = self.n - first;
+            let channels = if left < 4 { left } else { (left - left % 4).min(CHANNELS) };
             let Some(weights) = self.w.get(first * self.k..(first + channels) * self.k) else { return };
-            // Channels that are not there are computed with the last again.
-            let of = |c: usize| c.min(channels - 1);
+            let Some(acc) = acc.get_mut(..channels.div_ceil(4)) else { return };
+            let sums = acc.as_flattened_mut();
+            match self.bias.get(first..first + channels) {
+                Some(bias) => sums.iter_mut().zip(bias).for_each(|(to, bias)| *to = *bias),
+                None => sums.fill(0),
+            }
+            let end = acc.as_mut_ptr_range();
             let mut call = Row {
                 weights: weights.as_ptr(),
-                others: [1, 2, 3].map(|c| of(c) * self.k),
+                // Channels that are not there are computed with the last again.
+                others: [1, 2, 3].map(|c| c.min(channels - 1) * self.k),
                 row: words.as_ptr(),
-                fours: whole,
-                acc: core::array::from_fn(|c| self.bias.get(first + of(c)).copied().unwrap_or(0)),
+                fours: whole.len(),
+                acc: end.start,
+                end: end.end,
+                step: 3 * self.k + rest.len(),
             };
             // SAFETY: of weights there is what `channels` channels of `k` take; of words what was written above.
             unsafe { product::row(&mut call) };
             if !rest.is_empty() {
-                for (c, acc) in call.acc.iter_mut().enumerate().take(channels) {
-                    let weights = weights.get(c * self.k + 4 * whole..).unwrap_or(&[]);
+                for (c, acc) in acc.as_flattened_mut().iter_mut().enumerate().take(channels) {
+                    let weights = weights.get(c * self.k + 4 * whole.len()..).unwrap_or(&[]);
                     for (&x, &w) in rest.iter().zip(weights) {
                         *acc = acc.wrapping_add(i32::from(x) * i32::from(w));
                     }
                 }
             }
-            match &mut self.out {
-                Out::I8(y, scale, narrow) => {
-                    let scale = core::array::from_fn(|c| scale_at(scale, first + of(c)));
-                    pixels(&[call.acc], scale, *narrow, y.get_mut(at + first..).unwrap_or(&mut []), 4, channels);
-                }
-                Out::I32(y) => {
-                    for (y, acc) in y.iter_mut().skip(at + first).zip(call.acc).take(channels) {
-                        *y = acc;
-                    }
-                }
-                Out::F32(y, scale) => {
-                    for (c, (y, acc)) in y.iter_mut().skip(at + first).zip(call.acc).take(channels).enumerate() {
-                        *y = acc as f32 * scale_at(scale, first + c);
+            self.put_one(i * self.ldc + first, first, channels, acc);
+            first += channels;
+        }
+    }
+
+    /// Sums of `channels` channels from `first` on, into the output from `at` on.
+    fn put_one(&mut self, at: usize, first: usize, channels: usize, acc: &[[i32; 4]]) {
+        match &mut self.out {
+            Out::I8(y, scale, narrow) => {
+                let y = y.get_mut(at..).unwrap_or(&mut []);
+                match scale.get(first..).and_then(|rest| rest.get(..channels)) {
+                    Some(scale) if scale.len() >= 4 => fours(acc, (scale, 4), *narrow, y, 4, 4),
+                    _ => {
+                        let scale: [f32; 4] = core::array::from_fn(|c| scale_at(scale, first + c));
+                        fours(acc, (&scale, 0), *narrow, y, 4, channels.min(4));
                     }
                 }
             }
-            first += channels;
+            Out::I32(y) => {
+                let to = y.iter_mut().skip(at).take(channels);
+                to.zip(acc.as_flattened()).for_each(|(y, acc)| *y = *acc);
+            }
+            Out::F32(y, scale) => {
+                let to = y.iter_mut().skip(at).take(channels);
+                to.zip(acc.as_flattened())
+                    .enumerate()
+                    .for_each(|(c, (y, acc))| *y = *acc as f32 * scale_at(scale, first + c));
+            }
         }
     }
 }

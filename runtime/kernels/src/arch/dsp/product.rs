@@ -40,10 +40,10 @@ pub(super) struct Panel {
 /// which is aligned.
 #[inline(never)]
 pub(super) unsafe fn widen(rows: &[*const i8; ROWS], to: *mut u32, fours: usize) {
-    // SAFETY: the contract. All registers but the parameters' are as before.
+    // SAFETY: the contract. All registers but those named below are as before.
     unsafe {
         asm!(
-            "push {{r4-r11, lr}}",
+            "push {{r4-r11}}",
             "ldm r0, {{r4-r7}}",
             "2:",
             "ldr r8, [r4], #4",
@@ -62,7 +62,7 @@ pub(super) unsafe fn widen(rows: &[*const i8; ROWS], to: *mut u32, fours: usize)
             "stm r1!, {{r8-r11}}",
             "subs r2, r2, #1",
             "bne 2b",
-            "pop {{r4-r11, lr}}",
+            "pop {{r4-r11}}",
             inout("r0") rows.as_ptr() => _,
             inout("r1") to => _,
             inout("r2") fours => _,
@@ -98,10 +98,10 @@ macro_rules! multiply {
 /// There is at least one channel. What [`Panel`] says can be read and written; `rows` and `acc` are aligned.
 #[inline(never)]
 pub(super) unsafe fn panel(p: &Panel) {
-    // SAFETY: the contract. All registers but the parameters' are as before.
+    // SAFETY: the contract. All registers but those named below are as before.
     unsafe {
         asm!(
-            "push {{r4-r11, lr}}",
+            "push {{r4-r11}}",
             "ldm r0, {{r0-r6}}",
             "mov r12, r3",
             // At sp: rows, end, fours, rest, bias.
@@ -152,7 +152,7 @@ pub(super) unsafe fn panel(p: &Panel) {
             "cmp r12, lr",
             "bne 2b",
             "add sp, sp, #20",
-            "pop {{r4-r11, lr}}",
+            "pop {{r4-r11}}",
             "b 22f",
             // One, two or three more.
             "8:",
@@ -184,14 +184,18 @@ pub(super) unsafe fn panel(p: &Panel) {
 pub(super) struct Row {
     /// Weights of the first channel.
     pub(super) weights: *const i8,
-    /// From them to those of three others, in bytes.
+    /// From the weights of the first of four channels to those of the others, in bytes.
     pub(super) others: [usize; 3],
     /// The row, widened: elements 0 and 2 of four, then 1 and 3.
     pub(super) row: *const u32,
     /// `k / 4`
     pub(super) fours: usize,
-    /// The sums: biases at first.
-    pub(super) acc: [i32; 4],
+    /// The sums, biases at first.
+    pub(super) acc: *mut [i32; 4],
+    /// Behind the last of them.
+    pub(super) end: *mut [i32; 4],
+    /// From the last weight that was read of the first channel to the fifth channel.
+    pub(super) step: usize,
 }
 
 /// Four of `k` of a channel, whose weights are in r7.
@@ -230,41 +234,52 @@ macro_rules! multiply_four {
     };
 }
 
-/// The sums of one row with four channels, without what `k` has beyond a multiple of four.
+/// The sums of one row with four channels after another, without what `k` has beyond a multiple of four.
 ///
 /// # Safety
 ///
-/// What [`Row`] says can be read; `row` is aligned.
+/// There are at least four channels. What [`Row`] says can be read, and the sums written; `row` is aligned.
 #[inline(never)]
 pub(super) unsafe fn row(p: &mut Row) {
-    // SAFETY: the contract. All registers but the parameters' are as before.
+    // SAFETY: the contract. All registers but those named below are as before.
     unsafe {
         asm!(
-            "push {{r4-r11, lr}}",
-            "sub sp, sp, #4",
-            "str r0, [sp]",
-            "add lr, r0, #24",
-            "ldm lr, {{r8-r11}}",
-            "ldr r12, [r0, #16]",
-            "ldr lr, [r0, #20]",
+            "push {{r0, r4-r11}}",
             "ldm r0, {{r0-r3}}",
-            "subs lr, lr, #2",
-            "blt 3f",
+            // r0 to r3 weights, r12 the row, r8 to r11 sums, lr fours that are left. At sp: the arguments.
             "2:",
-            multiply_four!(),
-            multiply_four!(),
-            "subs lr, lr, #2",
-            "bge 2b",
+            "ldr lr, [sp]",
+            "ldr r12, [lr, #24]",
+            "ldm r12!, {{r8-r11}}",
+            "str r12, [lr, #24]",
+            "ldr r12, [lr, #16]",
+            "ldr lr, [lr, #20]",
+            "subs lr, lr, #4",
+            "blt 4f",
             "3:",
-            "adds lr, lr, #2",
-            "beq 4f",
             multiply_four!(),
+            multiply_four!(),
+            multiply_four!(),
+            multiply_four!(),
+            "subs lr, lr, #4",
+            "bge 3b",
             "4:",
-            "ldr r0, [sp]",
-            "add r0, r0, #24",
-            "stm r0, {{r8-r11}}",
-            "add sp, sp, #4",
-            "pop {{r4-r11, lr}}",
+            "adds lr, lr, #4",
+            "beq 6f",
+            "5:",
+            multiply_four!(),
+            "subs lr, lr, #1",
+            "bne 5b",
+            "6:",
+            "ldr lr, [sp]",
+            "add r12, lr, #24",
+            "ldm r12, {{r4, r5, r6}}",
+            "sub r7, r4, #16",
+            "stm r7, {{r8-r11}}",
+            "add r0, r0, r6",
+            "cmp r4, r5",
+            "bne 2b",
+            "pop {{r0, r4-r11}}",
             inout("r0") core::ptr::from_mut(p) => _,
             out("r1") _,
             out("r2") _,

@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 
-use super::finish::pixels;
+use super::finish::fours;
 use super::{Narrow, whole_word, widen, word};
 use crate::requant::scale_at;
 use crate::{Depthwise, Requant};
@@ -37,6 +37,7 @@ struct Weights {
 
 /// [`Backend::depthwise`](crate::Backend::depthwise) for windows of three by three that are whole across; the operands were
 /// seen to fit.
+#[inline(never)]
 pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
     let (window, channels) = (shape.window(), shape.channels);
     let narrow = Narrow::new(&requant);
@@ -49,7 +50,7 @@ pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, 
     let mut acc = [[0; 4]; PIXELS];
     for first in (0..channels).step_by(4) {
         let width = (channels - first).min(4);
-        let scale = core::array::from_fn(|c| scale_at(requant.scale, first + c));
+        let scale: [f32; 4] = core::array::from_fn(|c| scale_at(requant.scale, first + c));
         let weights = weights(w, bias, first, width);
         for oy in 0..shape.out_h {
             let lines = [0, 1, 2].map(|ky| {
@@ -72,7 +73,7 @@ pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, 
                 gather(lines, from.wrapping_mul(channels), channels, width, pad, within);
                 sum(columns, &weights, stride, acc);
                 let at = (oy * shape.out_w + ox) * channels + first;
-                pixels(acc, scale, narrow, y.get_mut(at..).unwrap_or(&mut []), channels, width);
+                fours(acc, (&scale, 0), narrow, y.get_mut(at..).unwrap_or(&mut []), channels, width);
                 ox += count;
             }
         }
