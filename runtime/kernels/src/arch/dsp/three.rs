@@ -39,43 +39,106 @@ struct Weights {
 /// seen to fit.
 #[inline(never)]
 pub(super) fn depthwise(x: &[i8], w: &[i8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
-    let (window, channels) = (shape.window(), shape.channels);
-    let narrow = Narrow::new(&requant);
+    let channels = shape.channels;
     let [_, stride] = shape.stride;
     // At least one.
     let most = (COLUMNS - 3).checked_div(stride).map_or(PIXELS, |steps| (steps + 1).min(PIXELS));
-    let pad = whole_word(&[shape.pad_value; 4]);
-    let border = column([pad; 3]);
-    let mut columns = [border; COLUMNS];
-    let mut acc = [[0; 4]; PIXELS];
+    let mut scratch = Scratch { columns: [[0; 6]; COLUMNS], acc: [[0; 4]; PIXELS] };
+    let narrow = Narrow::new(&requant);
     for first in (0..channels).step_by(4) {
         let width = (channels - first).min(4);
         let scale: [f32; 4] = core::array::from_fn(|c| scale_at(requant.scale, first + c));
-        let weights = weights(w, bias, first, width);
-        for oy in 0..shape.out_h {
-            let lines = [0, 1, 2].map(|ky| {
-                let iy = window.source(0, oy, ky)?;
-                x.get(iy * shape.in_w * channels + first..)
+        let strip = Strip {
+            x,
+            shape,
+            first,
+            width,
+            pad: whole_word(&[shape.pad_value; 4]),
+            weights: weights(w, bias, first, width),
+        };
+        let mut ox = 0;
+        while ox < shape.out_w {
+            let count = (shape.out_w - ox).min(most);
+            strip.run(ox, count, &mut scratch, |pixel, acc| {
+                let y = y.get_mut(pixel * channels + first..).unwrap_or(&mut []);
+                fours(acc, (&scale, 0), narrow, y, channels, width);
             });
-            let mut ox = 0;
-            while ox < shape.out_w {
-                let count = (shape.out_w - ox).min(most);
-                let needed = (count - 1) * stride + 3;
-                // Columns left of the input, within it, and right of it.
-                let start = ox * stride;
-                let left = shape.pad[1].saturating_sub(start).min(needed);
-                let from = (start + left).wrapping_sub(shape.pad[1]);
-                let inside = shape.in_w.saturating_sub(from).min(needed - left);
-                let (Some(columns), Some(acc)) = (columns.get_mut(..needed), acc.get_mut(..count)) else { return };
-                let (before, rest) = columns.split_at_mut_checked(left).unwrap_or_default();
-                let (within, after) = rest.split_at_mut_checked(inside).unwrap_or_default();
-                before.iter_mut().chain(after).for_each(|to| *to = border);
-                gather(lines, from.wrapping_mul(channels), channels, width, pad, within);
-                sum(columns, &weights, stride, acc);
-                let at = (oy * shape.out_w + ox) * channels + first;
-                fours(acc, (&scale, 0), narrow, y.get_mut(at..).unwrap_or(&mut []), channels, width);
-                ox += count;
+            ox += count;
+        }
+    }
+}
+
+/// Room for the work.
+struct Scratch {
+    columns: [Column; COLUMNS],
+    acc: [[i32; 4]; PIXELS],
+}
+
+/// Up to four channels.
+struct Strip<'a> {
+    x: &'a [i8],
+    shape: &'a Depthwise,
+    first: usize,
+    width: usize,
+    /// Four of the border.
+    pad: u32,
+    weights: Weights,
+}
+
+impl Strip<'_> {
+    /// `count` pixels from `ox` on of every line of the output; gives `finish` the number of a pixel, and the sums of it and
+    /// of those that follow it.
+    fn run(&self, ox: usize, count: usize, scratch: &mut Scratch, mut finish: impl FnMut(usize, &[[i32; 4]])) {
+        let &Self { shape, ref weights, pad, .. } = self;
+        let (window, [_, stride]) = (shape.window(), shape.stride);
+        let needed = (count - 1) * stride + 3;
+        // Columns left of the input, within it, and right of it.
+        let left = shape.pad[1].saturating_sub(ox * stride).min(needed);
+        let from = (ox * stride + left).wrapping_sub(shape.pad[1]);
+        let inside = shape.in_w.saturating_sub(from).min(needed - left);
+        let Some(columns) = scratch.columns.get_mut(..needed) else { return };
+        columns.fill(column([pad; 3]));
+        // Where lines are whole they follow each other, and so do their pixels.
+        let lines = PIXELS.checked_div(count).unwrap_or(1);
+        let most = if count == shape.out_w { lines * count } else { count };
+        let (mut held, mut pixel) = (0, ox);
+        for oy in 0..shape.out_h {
+            if let Some(to) = columns.get_mut(left..left + inside) {
+                self.gather([0, 1, 2].map(|ky| window.source(0, oy, ky)), from, to);
             }
+            let Some(acc) = scratch.acc.get_mut(held..held + count) else { return };
+            sum(columns, weights, stride, acc);
+            held += count;
+            if held == most || oy + 1 == shape.out_h {
+                finish(pixel, scratch.acc.get(..held).unwrap_or(&[]));
+                (held, pixel) = (0, (oy + 1) * shape.out_w + ox);
+            }
+        }
+    }
+
+    /// The columns from column `from` of three lines of the input on; a line that is not there is the border.
+    fn gather(&self, lines: [Option<usize>; 3], from: usize, to: &mut [Column]) {
+        let channels = self.shape.channels;
+        let at = |line: usize| (line * self.shape.in_w + from) * channels + self.first;
+        let len = to.len().saturating_sub(1) * channels + self.width;
+        let lines = lines.map(|line| line.map(|line| self.x.get(at(line)..).and_then(|x| x.get(..len)).unwrap_or(&[])));
+        let whole = |line: &&[i8]| line.len() == len;
+        if self.width == 4 && !to.is_empty() && lines.iter().flatten().all(whole) {
+            let call = Lines {
+                rows: lines.map(|line| line.map_or((&raw const self.pad).cast(), <[i8]>::as_ptr)),
+                steps: lines.map(|line| if line.is_some() { channels } else { 0 }),
+                to: to.as_mut_ptr(),
+                count: to.len(),
+            };
+            // SAFETY: each line that is there holds four elements at as many places as `to` is long.
+            return unsafe { put(&call) };
+        }
+        for (i, to) in to.iter_mut().enumerate() {
+            let at = i * channels;
+            *to = column(lines.map(|line| match line {
+                Some(line) => word(line.get(at..at + self.width).unwrap_or(&[])),
+                None => self.pad,
+            }));
         }
     }
 }
@@ -92,30 +155,6 @@ fn weights(w: &[i8], bias: &[i32], first: usize, width: usize) -> Weights {
     Weights {
         bias: core::array::from_fn(|c| bias.get(first + c).copied().unwrap_or(0)),
         columns: [0, 1, 2].map(|kx| column([of(kx), of(3 + kx), of(6 + kx)])),
-    }
-}
-
-/// The columns from element `at` of each line on, one every `channels`; a line that is not there is `pad`.
-fn gather(lines: [Option<&[i8]>; 3], at: usize, channels: usize, width: usize, pad: u32, to: &mut [Column]) {
-    let Some(last) = to.len().checked_sub(1) else { return };
-    let holds = |line: &[i8]| at.checked_add(last * channels + 4).is_some_and(|end| end <= line.len());
-    if width == 4 && lines.iter().flatten().all(|line| holds(line)) {
-        let call = Lines {
-            // SAFETY: `at` is within the line, as was seen.
-            rows: lines.map(|line| line.map_or((&raw const pad).cast(), |line| unsafe { line.as_ptr().add(at) })),
-            steps: lines.map(|line| if line.is_some() { channels } else { 0 }),
-            to: to.as_mut_ptr(),
-            count: to.len(),
-        };
-        // SAFETY: each line that is there holds four elements at as many places as `to` is long.
-        return unsafe { put(&call) };
-    }
-    for (i, to) in to.iter_mut().enumerate() {
-        let at = at + i * channels;
-        *to = column(lines.map(|line| match line {
-            Some(line) => word(line.get(at..at + width).unwrap_or(&[])),
-            None => pad,
-        }));
     }
 }
 
