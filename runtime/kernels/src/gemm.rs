@@ -38,6 +38,15 @@ pub enum GemmOut<'a> {
 }
 
 impl GemmOut<'_> {
+    /// The same from element `at` on.
+    pub(crate) fn part(&mut self, at: usize) -> Option<GemmOut<'_>> {
+        Some(match self {
+            GemmOut::I8(y, requant) => GemmOut::I8(y.get_mut(at..)?, *requant),
+            GemmOut::I32(y) => GemmOut::I32(y.get_mut(at..)?),
+            GemmOut::F32(y, scale) => GemmOut::F32(y.get_mut(at..)?, scale),
+        })
+    }
+
     fn fits(&self, m: usize, n: usize, ldc: usize) -> bool {
         let (len, scale) = match self {
             GemmOut::I8(y, requant) => (y.len(), requant.fits(n)),

@@ -3,6 +3,7 @@
 //! Weights are read where they are: nothing is repacked, which a microcontroller has no memory for.
 #![allow(unsafe_code, reason = "instructions that have no stable intrinsics")]
 
+mod conv;
 mod depthwise;
 mod finish;
 mod gemm;
@@ -12,7 +13,7 @@ mod three;
 use core::arch::asm;
 
 use crate::requant::Bounds;
-use crate::{Backend, Depthwise, GemmOut, Requant, Weights, scalar};
+use crate::{Backend, Depthwise, GemmOut, Requant, Weights, Windows, scalar};
 
 /// Proof that the CPU has the DSP extension, as the target demands.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +201,26 @@ impl Backend for Dsp {
             Some(rows) => gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc, rows),
             None => scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc),
         }
+    }
+
+    fn conv_scratch_len(self, windows: &Windows, n: usize) -> usize {
+        let _ = n;
+        conv::room(windows.row_len())
+    }
+
+    fn conv(
+        self,
+        x: &[i8],
+        windows: &Windows,
+        border: i8,
+        weights: Weights<'_>,
+        n: usize,
+        bias: &[i32],
+        out: GemmOut<'_>,
+        ldc: usize,
+        scratch: &mut [u8],
+    ) {
+        conv::conv(x, windows, border, weights.canonical, n, bias, out, ldc, scratch);
     }
 
     fn depthwise(

@@ -45,12 +45,7 @@ pub(super) fn gemm(
     if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
         return;
     }
-    let w_fits = rows_fit(w.len(), n, k, k);
-    debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
-    if !w_fits || rows.len() < words(m, k) {
-        return;
-    }
-    let mut product = Product { w, n, k, bias, out: Out::new(out), ldc };
+    let Some(mut product) = Product::new(w, [n, k], bias, out, ldc) else { return };
     let mut i = 0;
     while i < m {
         let count = (m - i).min(ROWS);
@@ -82,7 +77,8 @@ impl<'a> Out<'a> {
     }
 }
 
-struct Product<'a> {
+/// All but the rows.
+pub(super) struct Product<'a> {
     w: &'a [i8],
     n: usize,
     k: usize,
@@ -91,10 +87,20 @@ struct Product<'a> {
     ldc: usize,
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// `None` when the weights are too short; the other operands were seen to fit.
+    pub(super) fn new(w: &'a [i8], [n, k]: [usize; 2], bias: &'a [i32], out: GemmOut<'a>, ldc: usize) -> Option<Self> {
+        let w_fits = rows_fit(w.len(), n, k, k);
+        debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
+        w_fits.then(|| Self { w, n, k, bias, out: Out::new(out), ldc })
+    }
+
     /// `count` rows from row `i` of the output on, which were widened.
-    fn several(&mut self, i: usize, count: usize, rows: &[u32]) {
+    pub(super) fn several(&mut self, i: usize, count: usize, rows: &[u32]) {
         const NOTHING: [i32; CHANNELS] = [0; CHANNELS];
+        if rows.len() < words(ROWS, self.k) {
+            return;
+        }
         let mut acc = [[0; ROWS]; CHANNELS];
         // Rows that are not there go where the first goes.
         let others = [1, 2, 3].map(|r| if r < count { r * self.ldc } else { 0 });
@@ -135,8 +141,11 @@ impl Product<'_> {
     }
 
     /// Row `i` of the output.
-    fn one(&mut self, i: usize, row: &[i8], words: &mut [u32]) {
+    pub(super) fn one(&mut self, i: usize, row: &[i8], words: &mut [u32]) {
         let (whole, rest) = row.as_chunks::<4>();
+        if row.len() != self.k || words.len() < 2 * whole.len() {
+            return;
+        }
         for (four, to) in whole.iter().zip(words.as_chunks_mut::<2>().0) {
             *to = widen(super::whole_word(four));
         }
@@ -216,11 +225,11 @@ fn put<T>(acc: &[[i32; ROWS]], y: &mut [T], at: usize, [count, ldc]: [usize; 2],
 }
 
 /// Widens four rows of as many elements.
-fn prepare(rows: [&[i8]; ROWS], to: &mut [u32]) {
-    let [first, ..] = rows;
-    let (fours, rest) = (first.len() / 4, first.len() % 4);
-    if fours != 0 {
-        // SAFETY: the rows are as long as each other, and `to` has the words that so many elements take.
+pub(super) fn prepare(rows: [&[i8]; ROWS], to: &mut [u32]) {
+    let len = rows.iter().fold(usize::MAX, |len, row| len.min(row.len()));
+    let (fours, rest) = (len / 4, len % 4);
+    if fours != 0 && fours * WORDS <= to.len() {
+        // SAFETY: each row has so many elements, and `to` has the words that they take.
         unsafe { product::widen(&rows.map(<[i8]>::as_ptr), to.as_mut_ptr(), fours) };
     }
     if rest != 0 {
