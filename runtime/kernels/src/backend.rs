@@ -229,9 +229,13 @@ pub trait Backend: Copy + Send + Sync + 'static {
         scalar::gemm::gemm_f32(a, lda, m, weights.canonical, n, k, bias, out, ldc);
     }
 
-    /// `y[i] = alpha * x[i] + y[i]`, rounded once (a fused multiply-add); equal lengths.
+    /// `out[i][j] = fma(a[i][k - 1], w[k - 1][j], … fma(a[i][0], w[0][j], +0.0))`:
+    /// chains of fused multiply-adds, each rounded once.
+    ///
+    /// `a` is `[m][k]` with a row every `lda` elements, `w` is `[k][n]` and `out` is
+    /// `[m][n]`.
     #[inline]
-    fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]) {
-        scalar::elementwise::axpy_f32(alpha, x, y);
+    fn chains_f32(self, a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]) {
+        scalar::gemm::chains_f32(a, lda, m, w, n, k, out);
     }
 }

@@ -105,3 +105,23 @@ pub(crate) fn gemm_f32(
         }
     }
 }
+
+/// Whether the operands of `chains_f32` are long enough.
+pub(crate) fn chains_fit(a: (&[f32], usize), [m, n, k]: [usize; 3], w: &[f32], out: &[f32]) -> bool {
+    let fits = rows_fit(a.0.len(), m, a.1, k) && rows_fit(w.len(), k, n, n) && rows_fit(out.len(), m, n, n);
+    debug_assert!(fits, "chains_f32: a slice is too short for [{m}, {n}, {k}]");
+    fits
+}
+
+pub(crate) fn chains_f32(a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]) {
+    if m == 0 || n == 0 || !chains_fit((a, lda), [m, n, k], w, out) {
+        return;
+    }
+    for (i, out) in out.chunks_exact_mut(n).take(m).enumerate() {
+        out.fill(0.0);
+        let row = a.get(i * lda..).unwrap_or(&[]).iter().take(k);
+        for (&a, w) in row.zip(w.chunks_exact(n)) {
+            out.iter_mut().zip(w).for_each(|(out, &w)| *out = crate::requant::fma(a, w, *out));
+        }
+    }
+}

@@ -162,6 +162,12 @@ fn elementwise() {
         let raw = &mut [77; 40];
         backend.map(&[1; 41], &[0; 256], raw);
         assert_eq!(raw, &[77; 40]);
+        let mut floats = [77.0; 6];
+        backend.chains_f32(&[1.0; 5], 3, 2, &[1.0; 9], 3, 3, &mut floats);
+        backend.chains_f32(&[1.0; 6], 3, 2, &[1.0; 8], 3, 3, &mut floats);
+        backend.chains_f32(&[1.0; 6], 3, 2, &[1.0; 9], 3, 3, &mut floats[..5]);
+        backend.chains_f32(&[1.0; 6], 3, usize::MAX, &[1.0; 9], 3, 3, &mut floats);
+        assert_eq!(floats, [77.0; 6]);
         let add = dunlin_kernels::Add {
             a_scale: 1.0,
             b_scale: 1.0,
