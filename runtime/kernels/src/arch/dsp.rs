@@ -8,7 +8,6 @@ mod depthwise;
 mod finish;
 mod gemm;
 mod product;
-mod three;
 
 use core::arch::asm;
 
@@ -53,30 +52,6 @@ fn widen(word: u32) -> [u32; 2] {
         asm!("sxtb16 {0}, {1}, ror #8", out(reg) odd, in(reg) word, options(pure, nomem, nostack, preserves_flags));
     }
     [even, odd]
-}
-
-/// `acc` and the product of the lower halves.
-#[inline(always)]
-fn multiply_low(a: u32, b: u32, acc: i32) -> i32 {
-    let sum;
-    // SAFETY: as above.
-    unsafe {
-        asm!("smlabb {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
-}
-
-/// `acc` and the product of the upper halves.
-#[inline(always)]
-fn multiply_high(a: u32, b: u32, acc: i32) -> i32 {
-    let sum;
-    // SAFETY: as above.
-    unsafe {
-        asm!("smlatt {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
 }
 
 /// `a * b + c`, rounded once.
@@ -233,7 +208,7 @@ impl Backend for Dsp {
         shape: &Depthwise,
     ) {
         let taps = shape.window().taps().unwrap_or(usize::MAX);
-        if taps > depthwise::MAX_TAPS {
+        if taps > depthwise::MAX_TAPS || shape.dilation[1] == 0 {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
         }
         depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);

@@ -3,9 +3,9 @@
 use super::finish::{columns, fours};
 use super::product::{self, Panel, ROWS, Row, WORDS};
 use super::{Narrow, widen, word};
-use crate::GemmOut;
 use crate::gemm::{operands_fit, rows_fit};
 use crate::requant::scale_at;
+use crate::{GemmOut, Requant};
 
 /// Output channels whose sums are held at a time.
 const CHANNELS: usize = 16;
@@ -60,30 +60,15 @@ pub(super) fn gemm(
     }
 }
 
-/// Where the sums go, and what becomes of them.
-enum Out<'a> {
-    I8(&'a mut [i8], &'a [f32], Narrow),
-    I32(&'a mut [i32]),
-    F32(&'a mut [f32], &'a [f32]),
-}
-
-impl<'a> Out<'a> {
-    fn new(out: GemmOut<'a>) -> Self {
-        match out {
-            GemmOut::I8(y, requant) => Self::I8(y, requant.scale, Narrow::new(&requant)),
-            GemmOut::I32(y) => Self::I32(y),
-            GemmOut::F32(y, scale) => Self::F32(y, scale),
-        }
-    }
-}
-
 /// All but the rows.
 pub(super) struct Product<'a> {
     w: &'a [i8],
     n: usize,
     k: usize,
     bias: &'a [i32],
-    out: Out<'a>,
+    out: GemmOut<'a>,
+    /// For int8.
+    narrow: Option<Narrow>,
     ldc: usize,
 }
 
@@ -92,7 +77,8 @@ impl<'a> Product<'a> {
     pub(super) fn new(w: &'a [i8], [n, k]: [usize; 2], bias: &'a [i32], out: GemmOut<'a>, ldc: usize) -> Option<Self> {
         let w_fits = rows_fit(w.len(), n, k, k);
         debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
-        w_fits.then(|| Self { w, n, k, bias, out: Out::new(out), ldc })
+        let narrow = if let GemmOut::I8(_, requant) = &out { Some(Narrow::new(requant)) } else { None };
+        w_fits.then(|| Self { w, n, k, bias, out, narrow, ldc })
     }
 
     /// `count` rows from row `i` of the output on, which were widened.
@@ -126,14 +112,13 @@ impl<'a> Product<'a> {
             // have the words of `k`, which `prepare` wrote.
             unsafe { product::panel(&call) };
             let at = i * self.ldc + first;
-            match &mut self.out {
-                Out::I8(y, scale, narrow) => {
-                    let scale = if scale.len() == 1 { scale } else { scale.get(first..).unwrap_or(&[]) };
-                    columns(acc, scale, *narrow, y.get_mut(at..).unwrap_or(&mut []), others);
-                }
-                Out::I32(y) => put(acc, y, at, [count, self.ldc], |acc, _| acc),
-                Out::F32(y, scale) => {
-                    put(acc, y, at, [count, self.ldc], |acc, j| acc as f32 * scale_at(scale, first + j));
+            if let (GemmOut::I8(y, requant), Some(narrow)) = (&mut self.out, self.narrow) {
+                let scale =
+                    if requant.scale.len() == 1 { requant.scale } else { requant.scale.get(first..).unwrap_or(&[]) };
+                columns(acc, scale, narrow, y.get_mut(at..).unwrap_or(&mut []), others);
+            } else {
+                for (r, offset) in [0].into_iter().chain(others).enumerate().take(count) {
+                    self.put(at + offset, first, acc.as_flattened().iter().skip(r).step_by(ROWS));
                 }
             }
             first += channels;
@@ -190,36 +175,23 @@ impl<'a> Product<'a> {
 
     /// Sums of `channels` channels from `first` on, into the output from `at` on.
     fn put_one(&mut self, at: usize, first: usize, channels: usize, acc: &[[i32; 4]]) {
-        match &mut self.out {
-            Out::I8(y, scale, narrow) => {
-                let y = y.get_mut(at..).unwrap_or(&mut []);
-                match scale.get(first..).and_then(|rest| rest.get(..channels)) {
-                    Some(scale) if scale.len() >= 4 => fours(acc, (scale, 4), *narrow, y, 4, 4),
-                    _ => {
-                        let scale: [f32; 4] = core::array::from_fn(|c| scale_at(scale, first + c));
-                        fours(acc, (&scale, 0), *narrow, y, 4, channels.min(4));
-                    }
-                }
-            }
-            Out::I32(y) => {
-                let to = y.iter_mut().skip(at).take(channels);
-                to.zip(acc.as_flattened()).for_each(|(y, acc)| *y = *acc);
-            }
-            Out::F32(y, scale) => {
-                let to = y.iter_mut().skip(at).take(channels);
-                to.zip(acc.as_flattened())
-                    .enumerate()
-                    .for_each(|(c, (y, acc))| *y = *acc as f32 * scale_at(scale, first + c));
+        let (GemmOut::I8(y, Requant { scale, .. }), Some(narrow)) = (&mut self.out, self.narrow) else {
+            return self.put(at, first, acc.as_flattened().iter().take(channels));
+        };
+        let y = y.get_mut(at..).unwrap_or(&mut []);
+        match scale.get(first..).and_then(|rest| rest.get(..channels)) {
+            Some(scale) if scale.len() >= 4 => fours(acc, (scale, 4), narrow, y, 4, 4),
+            _ => {
+                let scale: [f32; 4] = core::array::from_fn(|c| scale_at(scale, first + c));
+                fours(acc, (&scale, 0), narrow, y, 4, channels.min(4));
             }
         }
     }
-}
 
-/// Sums of `count` rows into `y`, from `at` on and every `ldc`.
-fn put<T>(acc: &[[i32; ROWS]], y: &mut [T], at: usize, [count, ldc]: [usize; 2], finish: impl Fn(i32, usize) -> T) {
-    for r in 0..count {
-        for (j, (y, acc)) in y.iter_mut().skip(at + r * ldc).zip(acc).enumerate() {
-            *y = finish(acc.get(r).copied().unwrap_or(0), j);
+    /// Sums of channels from `first` on, into the output from `at` on; rarely of int8.
+    fn put<'s>(&mut self, at: usize, first: usize, acc: impl Iterator<Item = &'s i32>) {
+        for (c, acc) in acc.enumerate() {
+            self.out.put(at + c, first + c, *acc);
         }
     }
 }
