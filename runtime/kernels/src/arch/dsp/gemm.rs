@@ -78,7 +78,7 @@ impl<'a> Product<'a> {
         let w_fits = rows_fit(w.len(), n, k, k);
         debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
         let narrow = if let GemmOut::I8(_, requant) = &out { Some(Narrow::new(requant)) } else { None };
-        w_fits.then(|| Self { w, n, k, bias, out, narrow, ldc })
+        w_fits.then_some(Self { w, n, k, bias, out, narrow, ldc })
     }
 
     /// `count` rows from row `i` of the output on, which were widened.
