@@ -68,7 +68,7 @@ fn boards_run_their_own_kernels() {
         println!("{target}: {told}");
         assert_eq!((&told["right"], &told["backend"]), (&true.into(), &backend.into()));
         let count = |key: &str| told[key].as_u64().expect("a number");
-        assert_eq!(count("shapes"), 3 * 9 * 27 + 9 * 4 * 2);
+        assert_eq!(count("shapes"), 3 * 9 * 27 + 9 * 4 * 2 + 8 * 4 * 2);
         assert!(backend == "scalar" || count("instructions") < count("scalar") * 2 / 3, "{told}");
     }
 }

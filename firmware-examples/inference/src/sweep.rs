@@ -1,7 +1,7 @@
 //! The target's own kernels beside the scalar ones, on small shapes of every remainder, bit for bit: the suite of
 //! `dunlin-kernels` needs an operating system, and not every board's instructions exist under one.
 
-use dunlin::kernels::{Backend, Depthwise, GemmOut, Requant, Scalar, Weights, native};
+use dunlin::kernels::{Backend, Depthwise, GemmOut, Requant, Scalar, Weights, Windows, native};
 
 /// Elements of each operand.
 const MOST: usize = 1024;
@@ -78,6 +78,37 @@ pub fn run() -> Option<u32> {
             native().depthwise(x, weights, &bias, requant, &mut ours, &shape);
             Scalar.depthwise(x, weights, &bias, requant, &mut theirs, &shape);
             if ours != theirs {
+                return None;
+            }
+            compared += 1;
+        }
+    }
+    for (taken, kernel) in (1..=8).flat_map(|c| [[3, 3], [1, 5], [2, 2], [1, 1]].map(|k| (c, k))) {
+        for stride in 1..=2 {
+            random.fill(&mut a);
+            random.fill(&mut w);
+            let out = |i: usize| (5 + 2 - kernel.get(i).copied().unwrap_or(1)) / stride + 1;
+            let windows = Windows {
+                batch: 1,
+                in_h: 5,
+                in_w: 5,
+                channels: taken,
+                first: 0,
+                taken,
+                out_h: out(0),
+                out_w: out(1),
+                kernel,
+                stride: [stride; 2],
+                dilation: [1; 2],
+                pad: [1; 2],
+            };
+            let (mut ours, mut theirs) = ([77i8; 512], [77i8; 512]);
+            let (x, weights) = (a.get(..25 * taken)?, Weights { canonical: &w, packed: &[] });
+            // The scalar kernels gather into as much.
+            let mut scratch = [0x5A; 8192];
+            native().conv(x, &windows, 4, weights, 5, &bias, GemmOut::I8(&mut ours, requant), 6, &mut scratch);
+            Scalar.conv(x, &windows, 4, weights, 5, &bias, GemmOut::I8(&mut theirs, requant), 6, &mut scratch);
+            if ours != theirs || ours == [77; 512] {
                 return None;
             }
             compared += 1;

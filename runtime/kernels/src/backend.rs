@@ -1,6 +1,6 @@
 //! The loops every backend has.
 
-use crate::{Add, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, scalar};
+use crate::{Add, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, Windows, gather, scalar};
 
 /// The inner loops of inference.
 ///
@@ -60,6 +60,35 @@ pub trait Backend: Copy + Send + Sync + 'static {
     ) {
         let _ = scratch;
         scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc);
+    }
+
+    /// Bytes of scratch [`conv`](Self::conv) needs, for `n` output channels; any
+    /// alignment, any content.
+    #[inline]
+    fn conv_scratch_len(self, windows: &Windows, n: usize) -> usize {
+        gather::conv_scratch_len(self, windows, n)
+    }
+
+    /// Convolution: [`gemm`](Self::gemm) of the rows that `windows` sees in `x`.
+    ///
+    /// The weights are those of `gemm`, packed by [`gemm_pack`](Self::gemm_pack),
+    /// with `k` the length of a row; `out` has a row for each place of the
+    /// output. Outside the input `x` is `border`. With too little scratch nothing
+    /// is computed.
+    #[inline]
+    fn conv(
+        self,
+        x: &[i8],
+        windows: &Windows,
+        border: i8,
+        weights: Weights<'_>,
+        n: usize,
+        bias: &[i32],
+        out: GemmOut<'_>,
+        ldc: usize,
+        scratch: &mut [u8],
+    ) {
+        gather::conv(self, x, windows, border, weights, n, bias, out, ldc, scratch);
     }
 
     /// Bytes of packed weights [`depthwise`](Self::depthwise) wants; 0 if it
@@ -200,9 +229,13 @@ pub trait Backend: Copy + Send + Sync + 'static {
         scalar::gemm::gemm_f32(a, lda, m, weights.canonical, n, k, bias, out, ldc);
     }
 
-    /// `y[i] = alpha * x[i] + y[i]`, rounded once (a fused multiply-add); equal lengths.
+    /// `out[i][j] = fma(a[i][k - 1], w[k - 1][j], … fma(a[i][0], w[0][j], +0.0))`:
+    /// chains of fused multiply-adds, each rounded once.
+    ///
+    /// `a` is `[m][k]` with a row every `lda` elements, `w` is `[k][n]` and `out` is
+    /// `[m][n]`.
     #[inline]
-    fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]) {
-        scalar::elementwise::axpy_f32(alpha, x, y);
+    fn chains_f32(self, a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]) {
+        scalar::gemm::chains_f32(a, lda, m, w, n, k, out);
     }
 }

@@ -4,7 +4,7 @@
 use crate::Dsp;
 #[cfg(arm_mve)]
 use crate::Mve;
-use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32};
+use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Scalar, Weights, WeightsF32, Windows};
 #[cfg(target_arch = "x86_64")]
 use crate::{Avx2, Avx512Vnni};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -116,6 +116,11 @@ forward! {
         self, a: &[i8], lda: usize, m: usize, weights: Weights<'_>, n: usize, k: usize,
         bias: &[i32], out: GemmOut<'_>, ldc: usize, scratch: &mut [u8]
     );
+    fn conv_scratch_len(self, windows: &Windows, n: usize) -> usize;
+    fn conv(
+        self, x: &[i8], windows: &Windows, border: i8, weights: Weights<'_>, n: usize, bias: &[i32],
+        out: GemmOut<'_>, ldc: usize, scratch: &mut [u8]
+    );
     fn depthwise_packed_len(self, channels: usize, taps: usize) -> usize;
     fn depthwise_pack(self, w: &[i8], channels: usize, taps: usize, packed: &mut [u8]);
     fn depthwise(
@@ -140,5 +145,5 @@ forward! {
         self, a: &[f32], lda: usize, m: usize, weights: WeightsF32<'_>, n: usize, k: usize,
         bias: &[f32], out: &mut [f32], ldc: usize
     );
-    fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]);
+    fn chains_f32(self, a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]);
 }

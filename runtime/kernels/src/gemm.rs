@@ -2,7 +2,7 @@
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::requant::Bounds;
-use crate::requant::{Requant, scale_fits};
+use crate::requant::{Requant, scale_at, scale_fits};
 
 /// The weights of an integer kernel, in the layout models store and, if the
 /// backend asked for it, in the layout the backend wants.
@@ -38,6 +38,37 @@ pub enum GemmOut<'a> {
 }
 
 impl GemmOut<'_> {
+    /// The same from element `at` on.
+    pub(crate) fn part(&mut self, at: usize) -> Option<GemmOut<'_>> {
+        Some(match self {
+            GemmOut::I8(y, requant) => GemmOut::I8(y.get_mut(at..)?, *requant),
+            GemmOut::I32(y) => GemmOut::I32(y.get_mut(at..)?),
+            GemmOut::F32(y, scale) => GemmOut::F32(y.get_mut(at..)?, scale),
+        })
+    }
+
+    /// The accumulator of output channel `channel`, as it is to be, to element `at`.
+    #[inline]
+    pub(crate) fn put(&mut self, at: usize, channel: usize, acc: i32) {
+        match self {
+            GemmOut::I8(y, requant) => {
+                if let Some(y) = y.get_mut(at) {
+                    *y = requant.apply(acc, channel);
+                }
+            }
+            GemmOut::I32(y) => {
+                if let Some(y) = y.get_mut(at) {
+                    *y = acc;
+                }
+            }
+            GemmOut::F32(y, scale) => {
+                if let Some(y) = y.get_mut(at) {
+                    *y = acc as f32 * scale_at(scale, channel);
+                }
+            }
+        }
+    }
+
     fn fits(&self, m: usize, n: usize, ldc: usize) -> bool {
         let (len, scale) = match self {
             GemmOut::I8(y, requant) => (y.len(), requant.fits(n)),

@@ -1,10 +1,10 @@
 //! Kernels that slide a window over an `[H][W][C]` tensor.
 
-#[cfg(any(arm_dsp, target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::ops::Range;
 
 /// Where a tap lies outside the input.
-#[cfg(any(arm_dsp, target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) const OUTSIDE: usize = usize::MAX;
 
 /// The shape of a depthwise convolution. Sizes and pads count pixels.
@@ -132,7 +132,7 @@ impl Window {
     }
 
     /// The output coordinates along `axis` whose taps are all inside the input.
-    #[cfg(any(arm_dsp, target_arch = "x86_64", target_arch = "aarch64"))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(crate) fn inside(&self, axis: usize) -> Range<usize> {
         let last = self.kernel[axis] - 1;
         let inside = |out: &usize| self.source(axis, *out, 0).is_some() && self.source(axis, *out, last).is_some();
@@ -144,7 +144,7 @@ impl Window {
 
     /// Where each tap of output pixel (`oy`, `ox`) finds its first channel, or [`OUTSIDE`]. Places beyond the last tap get
     /// what the last has.
-    #[cfg(any(arm_dsp, target_arch = "x86_64", target_arch = "aarch64"))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(crate) fn offsets(&self, oy: usize, ox: usize, offsets: &mut [usize]) {
         let [kernel_h, kernel_w] = self.kernel;
         let mut offsets = offsets.iter_mut();

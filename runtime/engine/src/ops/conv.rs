@@ -3,11 +3,9 @@
 //! `acc = sum(x * w) + bias` in wrapping i32, where the border of `x` is its zero point and the bias already holds
 //! `-x_zero_point * sum(w)`. Then requantized, given as it is, or scaled to a float.
 
-pub(crate) mod columns;
-
-use dunlin_kernels::{Backend, Depthwise, GemmOut, Weights};
+use dunlin_kernels::{Backend, Depthwise, GemmOut, Weights, Windows};
 use dunlin_package::DType;
-use dunlin_package::op::{Conv, Op};
+use dunlin_package::op::{Conv, Op, Window};
 use dunlin_package::plan::Tensor;
 
 use super::{Operator, bounds, map_dims, requant, slid};
@@ -70,8 +68,8 @@ enum Way {
     Depthwise(Depthwise),
     /// Rows are where they are.
     Pointwise(Product),
-    /// Rows are gathered first, this many at a time.
-    Gathered(Product, usize),
+    /// Rows are what a window sees.
+    Gathered(Product, Windows),
 }
 
 /// A product of matrices for each group: `m` rows of `k`, `n` columns.
@@ -118,16 +116,36 @@ fn shape(view: &StepView<'_>) -> Option<Shape> {
     } else if groups == 1 && kernel == [1, 1] && p.window.stride == [1, 1] && p.window.pad == [0; 4] {
         Way::Pointwise(product)
     } else {
-        let rows = (BLOCK_BYTES / product.k.max(1)).clamp(1, product.m.max(1));
-        Way::Gathered(product, rows)
+        Way::Gathered(product, windows(&x, &y, &p.window, groups)?)
     };
     Some(Shape { x, y, p, groups, way })
+}
+
+/// What the windows of a convolution of `x` to `y` see of the first group of channels.
+pub(crate) fn windows(x: &Tensor, y: &Tensor, window: &Window, groups: usize) -> Option<Windows> {
+    let ([_, in_h, in_w, channels], [batch, out_h, out_w, _]) = (map_dims(x).ok()?, map_dims(y).ok()?);
+    let [top, left, _, _] = window.pad;
+    let pair = |v: [u32; 2]| v.map(|v| v as usize);
+    Some(Windows {
+        batch,
+        in_h,
+        in_w,
+        channels,
+        first: 0,
+        taken: channels.checked_div(groups)?,
+        out_h,
+        out_w,
+        kernel: pair(window.kernel),
+        stride: pair(window.stride),
+        dilation: pair(window.dilation),
+        pad: pair([top, left]),
+    })
 }
 
 fn scratch<B: Backend>(view: &StepView<'_>, backend: B) -> usize {
     match shape(view).map(|s| s.way) {
         Some(Way::Pointwise(p)) => backend.gemm_scratch_len(p.m, p.n, p.k),
-        Some(Way::Gathered(p, rows)) => (rows * p.k).next_multiple_of(64) + backend.gemm_scratch_len(rows, p.n, p.k),
+        Some(Way::Gathered(p, windows)) => backend.conv_scratch_len(&windows, p.n),
         Some(Way::Depthwise(_)) | None => 0,
     }
 }
@@ -176,20 +194,23 @@ pub(crate) struct Job<'j> {
     pub(crate) dtype: DType,
 }
 
+/// The operands of a group that do not depend on its rows.
+struct Group<'g> {
+    weights: Weights<'g>,
+    bias: &'g [i32],
+    out: GemmOut<'g>,
+}
+
 impl Job<'_> {
-    /// Rows `a`, `m` of them, of group `g`, into the output from row `row`.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
-    pub(crate) fn product<B: Backend>(
-        &self,
+    /// Those of group `g`, with the output from row `row` on.
+    fn group<'g, B: Backend>(
+        &'g self,
         g: usize,
         part: Product,
-        (a, lda): (&[i8], usize),
-        m: usize,
         row: usize,
-        y: &mut [u8],
-        scratch: &mut [u8],
+        y: &'g mut [u8],
         backend: B,
-    ) -> Option<()> {
+    ) -> Option<Group<'g>> {
         let columns = g * part.n..(g + 1) * part.n;
         let len = packed_group(part, backend);
         let weights = Weights {
@@ -204,6 +225,23 @@ impl Job<'_> {
             DType::I32 => GemmOut::I32(cast_mut(y)?.get_mut(at..)?),
             _ => GemmOut::F32(cast_mut(y)?.get_mut(at..)?, scale),
         };
+        Some(Group { weights, bias, out })
+    }
+
+    /// Rows `a`, `m` of them, of group `g`, into the output from row `row`.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub(crate) fn product<B: Backend>(
+        &self,
+        g: usize,
+        part: Product,
+        (a, lda): (&[i8], usize),
+        m: usize,
+        row: usize,
+        y: &mut [u8],
+        scratch: &mut [u8],
+        backend: B,
+    ) -> Option<()> {
+        let Group { weights, bias, out } = self.group(g, part, row, y, backend)?;
         backend.gemm(a, lda, m, weights, part.n, part.k, bias, out, self.channels, scratch);
         Some(())
     }
@@ -241,18 +279,12 @@ fn try_run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B)
         Way::Pointwise(part) => {
             job.product(0, part, (input, part.k), part.m, 0, loan.output, loan.scratch, backend)?;
         }
-        Way::Gathered(part, rows) => {
-            let (gathered, scratch) = loan.scratch.split_at_mut_checked((rows * part.k).next_multiple_of(64))?;
-            let gathered: &mut [i8] = cast_mut(gathered)?;
-            let source = columns::Source::new(&x, &y, &p.window, groups, i8::try_from(p.x_zero_point).ok()?)?;
-            let mut row = 0;
-            while row < part.m {
-                let m = rows.min(part.m - row);
-                for g in 0..groups {
-                    source.gather(input, g, row, m, gathered);
-                    job.product(g, part, (gathered, part.k), m, row, loan.output, scratch, backend)?;
-                }
-                row += m;
+        Way::Gathered(part, windows) => {
+            let border = i8::try_from(p.x_zero_point).ok()?;
+            for g in 0..groups {
+                let windows = Windows { first: g * windows.taken, ..windows };
+                let Group { weights, bias, out } = job.group(g, part, 0, loan.output, backend)?;
+                backend.conv(input, &windows, border, weights, part.n, bias, out, channels, loan.scratch);
             }
         }
     }

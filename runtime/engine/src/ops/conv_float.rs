@@ -3,13 +3,12 @@
 //! `y = clamp(bias + x0 * w0 + x1 * w1 + ..)`, taps from top left to bottom right and the channels of each, every product
 //! rounded before it is added. The border is zero.
 
-use dunlin_kernels::{Backend, WeightsF32};
+use dunlin_kernels::{Backend, WeightsF32, Windows};
 use dunlin_package::DType;
 use dunlin_package::op::{ConvFloat, Op};
 use dunlin_package::plan::Tensor;
 
-use super::conv::columns::Source;
-use super::conv::{BLOCK_BYTES, Product};
+use super::conv::{Product, windows};
 use super::max_pool::seen;
 use super::{Operator, map_dims, slid};
 use crate::memory::{Memory, cast, cast_mut};
@@ -53,7 +52,7 @@ enum Way {
     /// Rows are where they are.
     Pointwise(Product),
     /// Rows are gathered first, this many at a time.
-    Gathered(Product, usize),
+    Gathered(Product, Windows),
 }
 
 struct Shape {
@@ -79,14 +78,14 @@ fn shape(view: &StepView<'_>) -> Option<Shape> {
     } else if groups == 1 && [kh, kw] == [1, 1] && p.window.stride == [1, 1] && p.window.pad == [0; 4] {
         Way::Pointwise(product)
     } else {
-        Way::Gathered(product, (BLOCK_BYTES / (4 * product.k).max(1)).clamp(1, product.m.max(1)))
+        Way::Gathered(product, windows(&x, &y, &p.window, groups)?)
     };
     Some(Shape { x, y, p, groups, way })
 }
 
 fn scratch<B: Backend>(view: &StepView<'_>, _: B) -> usize {
     match shape(view).map(|s| s.way) {
-        Some(Way::Gathered(p, rows)) => 4 * rows * p.k,
+        Some(Way::Gathered(p, windows)) => 4 * windows.block_rows(4) * p.k,
         _ => 0,
     }
 }
@@ -149,14 +148,18 @@ fn try_run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B)
     match way {
         Way::Depthwise(taps) => depthwise((&x, input), (&y, output), &p, (weights, cast(loan.packed)?, taps), bias)?,
         Way::Pointwise(part) => product(0, part, input, part.m, 0, output)?,
-        Way::Gathered(part, rows) => {
+        Way::Gathered(part, windows) => {
+            let rows = windows.block_rows(4);
             let gathered: &mut [f32] = cast_mut(loan.scratch.get_mut(..4 * rows * part.k)?)?;
-            let source = Source::new(&x, &y, &p.window, groups, 0.0f32)?;
+            if !windows.fits(input.len()) {
+                return None;
+            }
             let mut row = 0;
             while row < part.m {
                 let m = rows.min(part.m - row);
                 for g in 0..groups {
-                    source.gather(input, g, row, m, gathered);
+                    let windows = Windows { first: g * windows.taken, ..windows };
+                    windows.gather(input, 0.0, row, m, gathered);
                     product(g, part, gathered, m, row, output)?;
                 }
                 row += m;

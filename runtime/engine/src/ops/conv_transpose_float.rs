@@ -9,6 +9,7 @@ use dunlin_package::DType;
 use dunlin_package::op::{ConvFloat, Op};
 use dunlin_package::plan::Tensor;
 
+use super::conv::BLOCK_BYTES;
 use super::conv_float::clamp;
 use super::conv_transpose::check_shapes;
 use super::{Operator, map_dims};
@@ -55,9 +56,19 @@ fn shape(view: &StepView<'_>) -> Option<Shape> {
     Some(Shape { x, y, p, groups, c, o, taps: kh.checked_mul(kw)? })
 }
 
-/// The products of one place, and of one block of channels.
+/// Places whose products are held at a time: some of one line of the input.
+fn places(s: &Shape) -> usize {
+    let [_, _, w, _] = map_dims(&s.x).unwrap_or_default();
+    (BLOCK_BYTES / (4 * s.taps * s.o).max(1)).clamp(1, w.max(1))
+}
+
+/// The products of some places, and of one block of channels where there are several.
 fn scratch<B: Backend>(view: &StepView<'_>, _: B) -> usize {
-    shape(view).map_or(0, |s| 2 * 4 * s.taps * s.o)
+    shape(view).map_or(0, |s| {
+        let [_, h, w, _] = map_dims(&s.x).unwrap_or_default();
+        let blocks = if s.c > block(s.c, h * w) { 2 } else { 1 };
+        blocks * 4 * places(&s) * s.taps * s.o
+    })
 }
 
 fn packed<B: Backend>(view: &StepView<'_>, _: B) -> usize {
@@ -111,39 +122,37 @@ fn try_run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B)
     let (input, output): (&[f32], &mut [f32]) = (cast(input)?, cast_mut(loan.output)?);
     let (weights, bias): (&[f32], &[f32]) = (cast(view.constant(1)?)?, cast(view.constant(2)?)?);
     let packed: &[f32] = cast(loan.packed)?;
-    let row = s.taps * s.o;
-    let (sums, partial) = loan.scratch.get_mut(..8 * row)?.split_at_mut_checked(4 * row)?;
+    let (row, most, block) = (s.taps * s.o, places(&s), block(s.c, h * w));
+    let (sums, partial) = loan.scratch.split_at_mut_checked(4 * most * row)?;
     let (sums, partial): (&mut [f32], &mut [f32]) = (cast_mut(sums)?, cast_mut(partial)?);
-    let block = block(s.c, h * w);
     output.fill(0.0);
     // Backwards, so that what falls on one place of the result comes in the order of the taps.
-    for at in (0..n * h * w).rev() {
-        let (batch, iy, ix) = (at / w / h, at / w % h, at % w);
-        for g in 0..s.groups {
-            let x = input.get(at * channels + g * s.c..)?.get(..s.c)?;
-            sums.fill(0.0);
-            for (number, x) in x.chunks(block).enumerate() {
-                let to = if number == 0 { &mut *sums } else { &mut *partial };
-                to.fill(0.0);
-                for (i, &x) in x.iter().enumerate() {
-                    let channel = number * block + i;
-                    let at = (g * s.c + channel) * row;
-                    match packed.get(at..at + row) {
-                        Some(weights) => backend.axpy_f32(x, weights, to),
-                        None => {
-                            for (i, to) in to.iter_mut().enumerate() {
-                                *to = dunlin_kernels::fma(x, *weights.get(index(&s, g, channel, i))?, *to);
-                            }
-                        }
+    for line in (0..n * h).rev() {
+        for first in (0..w).step_by(most).rev() {
+            let count = most.min(w - first);
+            let sums = sums.get_mut(..count * row)?;
+            for g in 0..s.groups {
+                let x = input.get((line * w + first) * channels + g * s.c..)?;
+                for start in (0..s.c).step_by(block) {
+                    let part = start..s.c.min(start + block);
+                    if start == 0 {
+                        chains(&s, (g, part), (x, channels), (weights, packed), sums, backend)?;
+                    } else {
+                        let partial = partial.get_mut(..count * row)?;
+                        chains(&s, (g, part), (x, channels), (weights, packed), partial, backend)?;
+                        sums.iter_mut().zip(&*partial).for_each(|(sum, p)| *sum += p);
                     }
                 }
-                if number > 0 {
-                    sums.iter_mut().zip(&*partial).for_each(|(sum, p)| *sum += p);
-                }
+                let (batch, iy) = (line / h, line % h);
+                scatter(
+                    &s,
+                    sums,
+                    [iy, first],
+                    [oh, ow],
+                    outputs,
+                    output.get_mut(batch * oh * ow * outputs + g * s.o..)?,
+                )?;
             }
-            scatter(&s, sums, [iy, ix], output, |oy, ox| {
-                (oy < oh && ox < ow).then(|| ((batch * oh + oy) * ow + ox) * outputs + g * s.o)
-            })?;
         }
     }
     for place in output.chunks_exact_mut(outputs) {
@@ -153,21 +162,62 @@ fn try_run<B: Backend>(view: &StepView<'_>, memory: &mut Memory<'_>, backend: B)
     Some(())
 }
 
-/// Adds a place's products to where its taps fall.
+/// The products of as many places as `to` holds with channels `part` of group `group`.
+fn chains<B: Backend>(
+    s: &Shape,
+    (group, part): (usize, core::ops::Range<usize>),
+    (x, channels): (&[f32], usize),
+    (weights, packed): (&[f32], &[f32]),
+    to: &mut [f32],
+    backend: B,
+) -> Option<()> {
+    let (row, k) = (s.taps * s.o, part.len());
+    let (x, at) = (x.get(part.start..)?, (group * s.c + part.start) * row);
+    if let Some(w) = packed.get(at..at + k * row) {
+        backend.chains_f32(x, channels, to.len().checked_div(row)?, w, row, k, to);
+        return Some(());
+    }
+    for (place, to) in to.chunks_exact_mut(row).enumerate() {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = 0.0;
+            for (x, channel) in x.get(place * channels..)?.iter().zip(part.clone()) {
+                *to = dunlin_kernels::fma(*x, *weights.get(index(s, group, channel, i))?, *to);
+            }
+        }
+    }
+    Some(())
+}
+
+/// Adds the products of places of a line, from place `first` on, to where their taps fall: tap by tap, so that on one place
+/// of the result they come in the order of the taps.
 fn scatter(
     s: &Shape,
     sums: &[f32],
-    [iy, ix]: [usize; 2],
+    [iy, first]: [usize; 2],
+    [oh, ow]: [usize; 2],
+    outputs: usize,
     output: &mut [f32],
-    start: impl Fn(usize, usize) -> Option<usize>,
 ) -> Option<()> {
     let [[_, kw], [sy, sx], [dy, dx]] =
         [s.p.window.kernel, s.p.window.stride, s.p.window.dilation].map(|v| v.map(|v| v as usize));
     let [top, left, _, _] = s.p.window.pad.map(|v| v as usize);
-    for (tap, sums) in sums.chunks_exact(s.o).enumerate() {
-        let (oy, ox) = ((iy * sy + tap / kw * dy).wrapping_sub(top), (ix * sx + tap % kw * dx).wrapping_sub(left));
-        let Some(start) = start(oy, ox) else { continue };
-        output.get_mut(start..start + s.o)?.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+    let row = s.taps * s.o;
+    for tap in 0..s.taps {
+        let oy = (iy * sy + tap / kw * dy).wrapping_sub(top);
+        if oy >= oh {
+            continue;
+        }
+        let line = output.get_mut(oy * ow * outputs..)?;
+        let start = first * sx + tap % kw * dx;
+        for (i, sums) in sums.chunks_exact(row).enumerate() {
+            let ox = (start + i * sx).wrapping_sub(left);
+            if ox >= ow {
+                continue;
+            }
+            let sums = sums.get(tap * s.o..(tap + 1) * s.o)?;
+            let at = ox * outputs;
+            line.get_mut(at..at + s.o)?.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+        }
     }
     Some(())
 }

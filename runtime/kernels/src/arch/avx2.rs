@@ -4,6 +4,7 @@
 //! the instruction set, and [`Avx2`] is the proof of that.
 #![allow(unsafe_code, reason = "vector loads and stores, and calls into target-feature functions")]
 
+mod chains_f32;
 mod depthwise;
 mod elementwise;
 mod epilogue;
@@ -176,7 +177,7 @@ impl Backend for Avx2 {
         call!(gemm_f32::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc));
     }
 
-    fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]) {
-        call!(elementwise::axpy_f32(alpha, x, y));
+    fn chains_f32(self, a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]) {
+        call!(chains_f32::chains(a, lda, m, w, n, k, out));
     }
 }

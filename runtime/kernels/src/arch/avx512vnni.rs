@@ -133,6 +133,6 @@ impl Backend for Avx512Vnni {
             self, a: &[f32], lda: usize, m: usize, weights: WeightsF32<'_>, n: usize, k: usize,
             bias: &[f32], out: &mut [f32], ldc: usize
         );
-        fn axpy_f32(self, alpha: f32, x: &[f32], y: &mut [f32]);
+        fn chains_f32(self, a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]);
     }
 }

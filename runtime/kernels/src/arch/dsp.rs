@@ -3,13 +3,16 @@
 //! Weights are read where they are: nothing is repacked, which a microcontroller has no memory for.
 #![allow(unsafe_code, reason = "instructions that have no stable intrinsics")]
 
+mod conv;
 mod depthwise;
+mod finish;
 mod gemm;
+mod product;
 
 use core::arch::asm;
 
 use crate::requant::Bounds;
-use crate::{Backend, Depthwise, GemmOut, Requant, Weights, scalar};
+use crate::{Backend, Depthwise, GemmOut, Requant, Weights, Windows, scalar};
 
 /// Proof that the CPU has the DSP extension, as the target demands.
 #[derive(Clone, Copy, Debug)]
@@ -51,42 +54,6 @@ fn widen(word: u32) -> [u32; 2] {
     [even, odd]
 }
 
-/// `acc` and the products of the lower and of the upper halves.
-#[inline(always)]
-fn multiply_both(a: u32, b: u32, acc: i32) -> i32 {
-    let sum;
-    // SAFETY: as above. The flag Q, which a wrapping sum sets, is nobody's.
-    unsafe {
-        asm!("smlad {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
-}
-
-/// `acc` and the product of the lower halves.
-#[inline(always)]
-fn multiply_low(a: u32, b: u32, acc: i32) -> i32 {
-    let sum;
-    // SAFETY: as above.
-    unsafe {
-        asm!("smlabb {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
-}
-
-/// `acc` and the product of the upper halves.
-#[inline(always)]
-fn multiply_high(a: u32, b: u32, acc: i32) -> i32 {
-    let sum;
-    // SAFETY: as above.
-    unsafe {
-        asm!("smlatt {0}, {1}, {2}, {3}", out(reg) sum, in(reg) a, in(reg) b, in(reg) acc,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
-}
-
 /// `a * b + c`, rounded once.
 #[cfg(arm_fma)]
 #[inline]
@@ -119,6 +86,9 @@ pub(super) struct Narrow {
     bounds: Bounds,
     #[cfg(arm_vfp)]
     limits: [i32; 2],
+    /// Whether every scale is finite.
+    #[cfg(arm_vfp)]
+    finite: bool,
 }
 
 impl Narrow {
@@ -128,6 +98,8 @@ impl Narrow {
             bounds,
             #[cfg(arm_vfp)]
             limits: [i32::from(requant.lo), i32::from(requant.hi)],
+            #[cfg(arm_vfp)]
+            finite: requant.scale.iter().all(|scale| scale.is_finite()),
         }
     }
 
@@ -183,8 +155,8 @@ impl Backend for Dsp {
     }
 
     fn gemm_scratch_len(self, m: usize, n: usize, k: usize) -> usize {
-        let _ = (m, n);
-        gemm::scratch_len(k)
+        let _ = n;
+        gemm::scratch_len(m, k)
     }
 
     fn gemm(
@@ -200,11 +172,30 @@ impl Backend for Dsp {
         ldc: usize,
         scratch: &mut [u8],
     ) {
-        let rows = scratch.as_chunks_mut::<16>().0;
-        match rows.get_mut(..gemm::scratch_len(k) / 16) {
+        match gemm::scratch(m, k, scratch) {
             Some(rows) => gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc, rows),
             None => scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc),
         }
+    }
+
+    fn conv_scratch_len(self, windows: &Windows, n: usize) -> usize {
+        let _ = n;
+        conv::room(windows.row_len())
+    }
+
+    fn conv(
+        self,
+        x: &[i8],
+        windows: &Windows,
+        border: i8,
+        weights: Weights<'_>,
+        n: usize,
+        bias: &[i32],
+        out: GemmOut<'_>,
+        ldc: usize,
+        scratch: &mut [u8],
+    ) {
+        conv::conv(x, windows, border, weights.canonical, n, bias, out, ldc, scratch);
     }
 
     fn depthwise(
@@ -217,7 +208,7 @@ impl Backend for Dsp {
         shape: &Depthwise,
     ) {
         let taps = shape.window().taps().unwrap_or(usize::MAX);
-        if taps > depthwise::MAX_TAPS {
+        if taps > depthwise::MAX_TAPS || shape.dilation[1] == 0 {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
         }
         depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);

@@ -85,11 +85,3 @@ pub(crate) fn dequantize(x: &[i8], scale: f32, zero_point: i32, out: &mut [f32])
         }
     }
 }
-
-pub(crate) fn axpy_f32(alpha: f32, x: &[f32], y: &mut [f32]) {
-    if equal_lengths(x.len(), y.len()) {
-        for (&x, y) in x.iter().zip(y) {
-            *y = crate::requant::fma(alpha, x, *y);
-        }
-    }
-}

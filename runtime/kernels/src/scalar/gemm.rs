@@ -2,7 +2,6 @@
 
 use crate::GemmOut;
 use crate::gemm::{operands_fit, operands_fit_f32, rows_fit};
-use crate::requant::{Bounds, scale_at};
 
 #[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
 pub(crate) fn gemm(
@@ -13,7 +12,7 @@ pub(crate) fn gemm(
     n: usize,
     k: usize,
     bias: &[i32],
-    out: GemmOut<'_>,
+    mut out: GemmOut<'_>,
     ldc: usize,
 ) {
     if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
@@ -24,42 +23,12 @@ pub(crate) fn gemm(
     if !w_fits {
         return;
     }
-    let operands = Operands { a, lda, w, k, bias };
-    match out {
-        GemmOut::I8(y, requant) => {
-            let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
-            operands.run(m, n, y, ldc, |acc, j| bounds.quantize(acc as f32 * scale_at(requant.scale, j)));
-        }
-        GemmOut::I32(y) => operands.run(m, n, y, ldc, |acc, _| acc),
-        GemmOut::F32(y, scale) => {
-            operands.run(m, n, y, ldc, |acc, j| acc as f32 * scale_at(scale, j));
-        }
-    }
-}
-
-struct Operands<'a> {
-    a: &'a [i8],
-    lda: usize,
-    w: &'a [i8],
-    k: usize,
-    bias: &'a [i32],
-}
-
-impl Operands<'_> {
-    fn run<T>(&self, m: usize, n: usize, y: &mut [T], ldc: usize, finish: impl Fn(i32, usize) -> T) {
-        for i in 0..m {
-            let row = self.a.get(i * self.lda..).and_then(|rest| rest.get(..self.k));
-            let out = y.get_mut(i * ldc..).and_then(|rest| rest.get_mut(..n));
-            let (Some(row), Some(out)) = (row, out) else {
-                return;
-            };
-            for (j, out) in out.iter_mut().enumerate() {
-                let Some(w) = self.w.get(j * self.k..).and_then(|rest| rest.get(..self.k)) else {
-                    return;
-                };
-                let bias = self.bias.get(j).copied().unwrap_or(0);
-                *out = finish(bias.wrapping_add(dot(row, w)), j);
-            }
+    for i in 0..m {
+        let (at, row) = (i * ldc, a.get(i * lda..).and_then(|rest| rest.get(..k)));
+        let Some(row) = row else { return };
+        for j in 0..n {
+            let Some(w) = w.get(j * k..).and_then(|rest| rest.get(..k)) else { return };
+            out.put(at + j, j, bias.get(j).copied().unwrap_or(0).wrapping_add(dot(row, w)));
         }
     }
 }
@@ -102,6 +71,26 @@ pub(crate) fn gemm_f32(
             };
             let bias = bias.get(j).copied().unwrap_or(0.0);
             *out = row.iter().zip(w).fold(bias, |acc, (&a, &w)| acc + a * w);
+        }
+    }
+}
+
+/// Whether the operands of `chains_f32` are long enough.
+pub(crate) fn chains_fit(a: (&[f32], usize), [m, n, k]: [usize; 3], w: &[f32], out: &[f32]) -> bool {
+    let fits = rows_fit(a.0.len(), m, a.1, k) && rows_fit(w.len(), k, n, n) && rows_fit(out.len(), m, n, n);
+    debug_assert!(fits, "chains_f32: a slice is too short for [{m}, {n}, {k}]");
+    fits
+}
+
+pub(crate) fn chains_f32(a: &[f32], lda: usize, m: usize, w: &[f32], n: usize, k: usize, out: &mut [f32]) {
+    if m == 0 || n == 0 || !chains_fit((a, lda), [m, n, k], w, out) {
+        return;
+    }
+    for (i, out) in out.chunks_exact_mut(n).take(m).enumerate() {
+        out.fill(0.0);
+        let row = a.get(i * lda..).unwrap_or(&[]).iter().take(k);
+        for (&a, w) in row.zip(w.chunks_exact(n)) {
+            out.iter_mut().zip(w).for_each(|(out, &w)| *out = crate::requant::fma(a, w, *out));
         }
     }
 }

@@ -186,20 +186,3 @@ fn dequantize() {
         }
     }
 }
-
-#[test]
-fn axpy_f32() {
-    let mut random = Random(0x5EED);
-    let mut float = |_| (random.next() >> 40) as f32 * 1e-5 - 80.0;
-    for len in [0, 1, 7, 8, 9, 31, 96, 257] {
-        let (x, y): (Vec<f32>, Vec<f32>) = (0..len).map(|i| (float(i), float(i))).unzip();
-        let alpha = float(0);
-        let expected: Vec<u32> = x.iter().zip(&y).map(|(x, y)| alpha.mul_add(*x, *y).to_bits()).collect();
-        for backend in available() {
-            let mut got = y.clone();
-            backend.axpy_f32(alpha, &x, &mut got);
-            let got: Vec<u32> = got.iter().map(|v| v.to_bits()).collect();
-            assert_eq!(got, expected, "{} {len}", backend.name());
-        }
-    }
-}

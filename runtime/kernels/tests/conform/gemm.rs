@@ -1,6 +1,6 @@
 //! Matrix products, and requantisation through them.
 
-use dunlin_kernels::{Backend, Best, GemmOut, Requant, Scalar, Weights, WeightsF32};
+use dunlin_kernels::{Backend, Best, GemmOut, Requant, Scalar, Weights, WeightsF32, available};
 
 use crate::{Packed, Random, others};
 
@@ -185,6 +185,27 @@ fn gemm_f32() {
                 assert_eq!(run(backend, packed.get()), want, "{} [{m}, {n}, {k}]", backend.name());
                 assert_eq!(run(backend, &[]), want);
             }
+        }
+    }
+}
+
+#[test]
+fn chains_f32() {
+    let mut random = Random(14);
+    for (m, n) in (0..=26).flat_map(|m| [0, 1, 3, 4, 8, 9, 15, 16, 17, 33].map(|n| (m, n))) {
+        let k = random.below(0..30);
+        let lda = k + random.below(0..3);
+        let mut float = |_| (random.next() >> 40) as f32 * 1e-5 - 80.0;
+        let a: Vec<f32> = (0..m * lda).map(&mut float).collect();
+        let w: Vec<f32> = (0..k * n).map(&mut float).collect();
+        let chain = |i: usize, j: usize| (0..k).fold(0.0f32, |sum, p| a[i * lda + p].mul_add(w[p * n + j], sum));
+        let want: Vec<u32> =
+            (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| chain(i, j).to_bits()).collect();
+        for backend in available() {
+            let mut out = vec![77.0; m * n];
+            backend.chains_f32(&a, lda, m, &w, n, k, &mut out);
+            let out: Vec<u32> = out.into_iter().map(f32::to_bits).collect();
+            assert_eq!(out, want, "{} [{m}, {n}, {k}]", backend.name());
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Debug builds assert instead, so these run with `--release`.
 #![cfg(not(debug_assertions))]
 
-use dunlin_kernels::{Backend, Depthwise, GemmOut, Pool, Requant, Weights, WeightsF32, available};
+use dunlin_kernels::{Backend, Depthwise, GemmOut, Pool, Requant, Weights, WeightsF32, Windows, available};
 
 const REQUANT: Requant<'static> = Requant { scale: &[1.0], zero_point: 0, lo: -128, hi: 127 };
 
@@ -100,6 +100,61 @@ fn windows() {
 }
 
 #[test]
+fn conv() {
+    let shape = Windows {
+        batch: 1,
+        in_h: 5,
+        in_w: 5,
+        channels: 20,
+        first: 0,
+        taken: 20,
+        out_h: 5,
+        out_w: 5,
+        kernel: [3; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        pad: [1; 2],
+    };
+    let shapes = [
+        Windows { in_h: 6, ..shape },
+        Windows { batch: 2, ..shape },
+        Windows { first: 1, ..shape },
+        Windows { first: usize::MAX, ..shape },
+        Windows { in_w: usize::MAX, ..shape },
+        Windows { out_h: usize::MAX, ..shape },
+        Windows { out_h: 6, ..shape },
+        Windows { stride: [usize::MAX, 1], ..shape },
+        Windows { dilation: [1, usize::MAX / 2], ..shape },
+        Windows { kernel: [usize::MAX, 2], ..shape },
+        Windows { kernel: [4, 3], ..shape },
+        Windows { pad: [usize::MAX, 0], ..shape },
+    ];
+    let (x, w, n) = ([1; 500], [1; 720], 4);
+    for backend in available() {
+        let mut packed = vec![0; backend.gemm_packed_len(n, 180)];
+        backend.gemm_pack(&w, n, 180, &mut packed);
+        let weights = Weights { canonical: &w, packed: &packed };
+        let mut scratch = vec![0; backend.conv_scratch_len(&shape, n)];
+        let run = |x: &[i8], weights, bias: &[i32], scratch: &mut [u8], shape: &Windows| {
+            let mut y = [77; 100];
+            let out = GemmOut::I8(&mut y, REQUANT);
+            backend.conv(x, shape, 0, weights, n, bias, out, n, scratch);
+            assert_eq!(y, [77; 100], "{} {shape:?}", backend.name());
+        };
+        for shape in &shapes {
+            // Too few weights for the one with more taps, whatever they are packed to.
+            let weights = Weights { canonical: &w, packed: if shape.kernel == [3; 2] { &packed } else { &[] } };
+            run(&x, weights, &[], &mut scratch, shape);
+        }
+        run(&x[..499], weights, &[], &mut scratch, &shape);
+        run(&x, weights, &[1; 3], &mut scratch, &shape);
+        run(&x, weights, &[], &mut [], &shape);
+        let less = Weights { canonical: &w[..719], packed: &packed[..packed.len().saturating_sub(1)] };
+        run(&x, less, &[], &mut scratch, &shape);
+    }
+}
+
+#[test]
 fn elementwise() {
     for backend in available() {
         let mut y = [77; 40];
@@ -107,6 +162,12 @@ fn elementwise() {
         let raw = &mut [77; 40];
         backend.map(&[1; 41], &[0; 256], raw);
         assert_eq!(raw, &[77; 40]);
+        let mut floats = [77.0; 6];
+        backend.chains_f32(&[1.0; 5], 3, 2, &[1.0; 9], 3, 3, &mut floats);
+        backend.chains_f32(&[1.0; 6], 3, 2, &[1.0; 8], 3, 3, &mut floats);
+        backend.chains_f32(&[1.0; 6], 3, 2, &[1.0; 9], 3, 3, &mut floats[..5]);
+        backend.chains_f32(&[1.0; 6], 3, usize::MAX, &[1.0; 9], 3, 3, &mut floats);
+        assert_eq!(floats, [77.0; 6]);
         let add = dunlin_kernels::Add {
             a_scale: 1.0,
             b_scale: 1.0,

@@ -1,6 +1,6 @@
 //! Depthwise convolution and pooling.
 
-use dunlin_kernels::{Backend, Best, Depthwise, Pool, Requant, Scalar, Weights};
+use dunlin_kernels::{Backend, Best, Depthwise, GemmOut, Pool, Requant, Scalar, Weights, Windows, available};
 
 use crate::{Packed, Random, others};
 
@@ -112,6 +112,79 @@ fn depthwise_is_a_product_per_channel() {
         let weights = Weights { canonical: &w, packed: &[] };
         Scalar.depthwise(&x, weights, &[], requant, &mut y, &shape);
         assert_eq!(y, want, "{shape:?}");
+    }
+}
+
+/// The rows that the windows see, one element after the other.
+fn rows_by_hand(x: &[i8], w: &Windows, border: i8) -> Vec<i8> {
+    let mut rows = Vec::new();
+    let places = (0..w.batch).flat_map(|b| (0..w.out_h).flat_map(move |oy| (0..w.out_w).map(move |ox| (b, oy, ox))));
+    for (b, oy, ox) in places {
+        for tap in 0..w.kernel[0] * w.kernel[1] {
+            let at = |axis: usize, out: usize, tap: usize| {
+                (out * w.stride[axis] + tap * w.dilation[axis]) as isize - w.pad[axis] as isize
+            };
+            let (iy, ix) = (at(0, oy, tap / w.kernel[1]), at(1, ox, tap % w.kernel[1]));
+            let inside = (0..w.in_h as isize).contains(&iy) && (0..w.in_w as isize).contains(&ix);
+            for c in w.first..w.first + w.taken {
+                let at = |(iy, ix)| ((b * w.in_h + iy) * w.in_w + ix) * w.channels + c;
+                rows.push(if inside { x[at((iy as usize, ix as usize))] } else { border });
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn conv() {
+    let mut random = Random(13);
+    for round in 0..1200 {
+        let shape = random_depthwise(&mut random, 1);
+        let groups = [1, 1, 1, 2, 3][random.below(0..5)];
+        let taken = if round % 2 == 0 { 4 * random.below(1..6) } else { random.below(1..20) };
+        let (n, batch) = (random.below(1..20), random.below(1..3));
+        let windows = Windows {
+            batch,
+            in_h: shape.in_h,
+            in_w: shape.in_w,
+            channels: groups * taken,
+            first: taken * random.below(0..groups),
+            taken,
+            out_h: shape.out_h,
+            out_w: shape.out_w,
+            kernel: shape.kernel,
+            stride: shape.stride,
+            dilation: shape.dilation,
+            pad: shape.pad,
+        };
+        let (m, k) = (windows.rows(), windows.row_len());
+        let x = random.bytes(batch * windows.in_h * windows.in_w * windows.channels);
+        let w = random.bytes(n * k);
+        let bias = if round % 3 == 0 { vec![] } else { random.biases(n) };
+        let scale = random.scales(n);
+        let requant = Requant { scale: &scale, zero_point: i32::from(random.i8()), lo: -120, hi: 121 };
+        let ldc = n + random.below(0..4);
+        let border = random.i8();
+        let rows = rows_by_hand(&x, &windows, border);
+        let weights = Weights { canonical: &w, packed: &[] };
+        let (mut want, mut sums) = (vec![77; m * ldc], vec![77; m * ldc]);
+        Scalar.gemm(&rows, k, m, weights, n, k, &bias, GemmOut::I8(&mut want, requant), ldc, &mut []);
+        Scalar.gemm(&rows, k, m, weights, n, k, &bias, GemmOut::I32(&mut sums), ldc, &mut []);
+        for backend in available() {
+            let what = format!("{} {windows:?} {n}", backend.name());
+            let packed = Packed::new(backend.gemm_packed_len(n, k), |packed| {
+                backend.gemm_pack(&w, n, k, packed);
+            });
+            let weights = Weights { canonical: &w, packed: packed.get() };
+            let mut scratch = vec![0x5A; backend.conv_scratch_len(&windows, n) + 1];
+            let (mut y, mut acc) = (vec![77; m * ldc], vec![77; m * ldc]);
+            let out = GemmOut::I8(&mut y, requant);
+            backend.conv(&x, &windows, border, weights, n, &bias, out, ldc, &mut scratch[1..]);
+            assert_eq!(y, want, "{what}");
+            let out = GemmOut::I32(&mut acc);
+            backend.conv(&x, &windows, border, weights, n, &bias, out, ldc, &mut scratch[1..]);
+            assert_eq!(acc, sums, "{what}");
+        }
     }
 }
 

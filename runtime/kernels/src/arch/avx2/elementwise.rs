@@ -239,26 +239,3 @@ pub(super) fn dequantize(x: &[i8], scale: f32, zero_point: i32, out: &mut [f32])
         *out = i32::from(x).wrapping_sub(zero_point) as f32 * scale;
     }
 }
-
-/// [`Backend::axpy_f32`](crate::Backend::axpy_f32).
-#[target_feature(enable = "avx2,fma")]
-pub(super) fn axpy_f32(alpha: f32, x: &[f32], y: &mut [f32]) {
-    if !equal_lengths(x.len(), y.len()) {
-        return;
-    }
-    let factor = _mm256_set1_ps(alpha);
-    let (blocks, rest) = x.as_chunks::<8>();
-    let (to, to_rest) = y.as_chunks_mut::<8>();
-    for (x, y) in blocks.iter().zip(to) {
-        store_f32x8(y, _mm256_fmadd_ps(factor, load_f32x8(x), load_f32x8(y)));
-    }
-    if !rest.is_empty() {
-        // The last few as a vector with zeros beside them.
-        let (mut a, mut b) = ([0.0; 8], [0.0; 8]);
-        a.iter_mut().zip(rest).for_each(|(to, x)| *to = *x);
-        b.iter_mut().zip(&*to_rest).for_each(|(to, y)| *to = *y);
-        let sum = _mm256_fmadd_ps(factor, load_f32x8(&a), load_f32x8(&b));
-        store_f32x8(&mut b, sum);
-        to_rest.copy_from_slice(&b[..rest.len()]);
-    }
-}

@@ -1,28 +1,35 @@
-//! The int8 matrix product: two rows with two output channels at a time, so that a word that was widened serves twice.
+//! The int8 matrix product: four rows at a time, with all output channels.
 
-use core::arch::asm;
-
-use super::{Narrow, multiply_both, whole_word, widen, word};
-use crate::GemmOut;
+use super::finish::{columns, fours};
+use super::product::{self, Panel, ROWS, Row, WORDS};
+use super::{Narrow, widen, word};
 use crate::gemm::{operands_fit, rows_fit};
 use crate::requant::scale_at;
+use crate::{GemmOut, Requant};
 
-/// Four of `k` of two widened rows, in native byte order: even and odd elements of the one, then of the other.
-type Quad = [u8; 16];
+/// Output channels whose sums are held at a time.
+const CHANNELS: usize = 16;
 
-/// Bytes of scratch for rows of `k`.
-pub(super) fn scratch_len(k: usize) -> usize {
-    k.div_ceil(4).saturating_mul(size_of::<Quad>())
+/// Words that `k` elements of as many rows take.
+fn words(m: usize, k: usize) -> usize {
+    k.div_ceil(4).saturating_mul(if m == 1 { WORDS / ROWS } else { WORDS })
 }
 
-#[inline(always)]
-fn words(quad: &Quad) -> [u32; 4] {
-    let [a, b, c, d] = quad.as_chunks::<4>().0 else { return [0; 4] };
-    [*a, *b, *c, *d].map(u32::from_ne_bytes)
+/// Bytes of scratch for rows of `k`, which may begin anywhere.
+pub(super) fn scratch_len(m: usize, k: usize) -> usize {
+    words(m, k).saturating_add(1).saturating_mul(size_of::<u32>())
 }
 
-/// [`Backend::gemm`](crate::Backend::gemm); `rows` are as long as a row has fours.
+/// The words of scratch that [`scratch_len`] asked for.
+pub(super) fn scratch(m: usize, k: usize, scratch: &mut [u8]) -> Option<&mut [u32]> {
+    // SAFETY: any bytes are words, and words any bytes.
+    let (_, whole, _) = unsafe { scratch.align_to_mut::<u32>() };
+    whole.get_mut(..words(m, k))
+}
+
+/// [`Backend::gemm`](crate::Backend::gemm); `rows` is what [`scratch`] gives.
 #[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+#[inline(never)]
 pub(super) fn gemm(
     a: &[i8],
     lda: usize,
@@ -33,215 +40,174 @@ pub(super) fn gemm(
     bias: &[i32],
     out: GemmOut<'_>,
     ldc: usize,
-    rows: &mut [Quad],
+    rows: &mut [u32],
 ) {
     if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
         return;
     }
-    let w_fits = rows_fit(w.len(), n, k, k);
-    debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
-    if !w_fits {
-        return;
-    }
-    let operands = Operands { a, lda, w, k, bias };
-    match out {
-        GemmOut::I8(y, requant) => {
-            let narrow = Narrow::new(&requant);
-            operands.run(m, n, y, ldc, rows, |acc, j| narrow.quantize(acc, scale_at(requant.scale, j)));
+    let Some(mut product) = Product::new(w, [n, k], bias, out, ldc) else { return };
+    let mut i = 0;
+    while i < m {
+        let count = (m - i).min(ROWS);
+        let row = |r: usize| a.get((i + r.min(count - 1)) * lda..).and_then(|rest| rest.get(..k)).unwrap_or(&[]);
+        if count == 1 {
+            product.one(i, row(0), rows);
+        } else {
+            prepare([row(0), row(1), row(2), row(3)], rows);
+            product.several(i, count, rows);
         }
-        GemmOut::I32(y) => operands.run(m, n, y, ldc, rows, |acc, _| acc),
-        GemmOut::F32(y, scale) => operands.run(m, n, y, ldc, rows, |acc, j| acc as f32 * scale_at(scale, j)),
+        i += count;
     }
 }
 
-struct Operands<'a> {
-    a: &'a [i8],
-    lda: usize,
+/// All but the rows.
+pub(super) struct Product<'a> {
     w: &'a [i8],
+    n: usize,
     k: usize,
     bias: &'a [i32],
+    out: GemmOut<'a>,
+    /// For int8.
+    narrow: Option<Narrow>,
+    ldc: usize,
 }
 
-impl Operands<'_> {
-    fn run<T>(&self, m: usize, n: usize, y: &mut [T], ldc: usize, rows: &mut [Quad], finish: impl Fn(i32, usize) -> T) {
-        let row = |i: usize| self.a.get(i * self.lda..).and_then(|rest| rest.get(..self.k));
-        let bias = |j: usize| self.bias.get(j).copied().unwrap_or(0);
-        for i in (0..m).step_by(2) {
-            let two = i + 1 < m;
-            let Some(first) = row(i) else { return };
-            let second = if two { row(i + 1) } else { Some(first) };
-            let Some(second) = second else { return };
-            prepare(first, second, rows);
-            let (above, below) = y.get_mut(i * ldc..).unwrap_or_default().split_at_mut_checked(ldc).unwrap_or_default();
-            // The last row may be shorter than `ldc`, and need not begin a pair.
-            let (above, below) =
-                if two { (above, below) } else { (y.get_mut(i * ldc..).unwrap_or_default(), &mut [][..]) };
-            let (above, above_last) = above.get_mut(..n).unwrap_or_default().as_chunks_mut::<2>();
-            let (below, below_last) = below.get_mut(..n).unwrap_or_default().as_chunks_mut::<2>();
-            let mut below = below.iter_mut();
-            let mut weights = self.w;
-            let mut j = 0;
-            for above in above {
-                let Some((channels, rest)) = weights.split_at_checked(2 * self.k) else { return };
-                let Some((v, w)) = channels.split_at_checked(self.k) else { return };
-                weights = rest;
-                let acc = if two { dots::<2>(rows, [v, w]) } else { dots::<1>(rows, [v, w]) };
-                let bias = [bias(j), bias(j + 1)];
-                let put = |to: &mut [T; 2], [a, b]: [i32; 2]| {
-                    *to = [finish(a.wrapping_add(bias[0]), j), finish(b.wrapping_add(bias[1]), j + 1)];
-                };
-                put(above, acc[0]);
-                if let Some(below) = below.next() {
-                    put(below, acc[1]);
+impl<'a> Product<'a> {
+    /// `None` when the weights are too short; the other operands were seen to fit.
+    pub(super) fn new(w: &'a [i8], [n, k]: [usize; 2], bias: &'a [i32], out: GemmOut<'a>, ldc: usize) -> Option<Self> {
+        let w_fits = rows_fit(w.len(), n, k, k);
+        debug_assert!(w_fits, "gemm: the weights are too short for [{n}, {k}]");
+        let narrow = if let GemmOut::I8(_, requant) = &out { Some(Narrow::new(requant)) } else { None };
+        w_fits.then_some(Self { w, n, k, bias, out, narrow, ldc })
+    }
+
+    /// `count` rows from row `i` of the output on, which were widened.
+    pub(super) fn several(&mut self, i: usize, count: usize, rows: &[u32]) {
+        const NOTHING: [i32; CHANNELS] = [0; CHANNELS];
+        if rows.len() < words(ROWS, self.k) {
+            return;
+        }
+        let mut acc = [[0; ROWS]; CHANNELS];
+        // Rows that are not there go where the first goes.
+        let others = [1, 2, 3].map(|r| if r < count { r * self.ldc } else { 0 });
+        let mut first = 0;
+        while first < self.n {
+            let channels = (self.n - first).min(CHANNELS);
+            let Some(acc) = acc.get_mut(..channels) else { return };
+            let bias =
+                if self.bias.is_empty() { NOTHING.get(..channels) } else { self.bias.get(first..first + channels) };
+            let weights = self.w.get(first * self.k..(first + channels) * self.k);
+            let (Some(bias), Some(weights)) = (bias, weights) else { return };
+            let end = acc.as_mut_ptr_range();
+            let call = Panel {
+                weights: weights.as_ptr(),
+                rows: rows.as_ptr(),
+                bias: bias.as_ptr(),
+                acc: end.start,
+                end: end.end,
+                fours: self.k / 4,
+                rest: self.k % 4,
+            };
+            // SAFETY: of weights and biases there is what `channels` channels of `k` take, at least one; `rows` was seen to
+            // have the words of `k`, which `prepare` wrote.
+            unsafe { product::panel(&call) };
+            let at = i * self.ldc + first;
+            if let (GemmOut::I8(y, requant), Some(narrow)) = (&mut self.out, self.narrow) {
+                let scale =
+                    if requant.scale.len() == 1 { requant.scale } else { requant.scale.get(first..).unwrap_or(&[]) };
+                columns(acc, scale, narrow, y.get_mut(at..).unwrap_or(&mut []), others);
+            } else {
+                for (r, offset) in [0].into_iter().chain(others).enumerate().take(count) {
+                    self.put(at + offset, first, acc.as_flattened().iter().skip(r).step_by(ROWS));
                 }
-                j += 2;
             }
-            if let Some(w) = weights.get(..self.k).filter(|_| n % 2 == 1) {
-                let acc = dots::<2>(rows, [w, w]);
-                for (to, acc) in above_last.iter_mut().chain(below_last).zip(acc) {
-                    *to = finish(acc[0].wrapping_add(bias(j)), j);
+            first += channels;
+        }
+    }
+
+    /// Row `i` of the output.
+    pub(super) fn one(&mut self, i: usize, row: &[i8], words: &mut [u32]) {
+        let (whole, rest) = row.as_chunks::<4>();
+        if row.len() != self.k || words.len() < 2 * whole.len() {
+            return;
+        }
+        for (four, to) in whole.iter().zip(words.as_chunks_mut::<2>().0) {
+            *to = widen(super::whole_word(four));
+        }
+        let mut acc = [[0; 4]; CHANNELS / 4];
+        let mut first = 0;
+        while first < self.n {
+            // Fours, and at the end what is fewer than four.
+            let left = self.n - first;
+            let channels = if left < 4 { left } else { (left - left % 4).min(CHANNELS) };
+            let Some(weights) = self.w.get(first * self.k..(first + channels) * self.k) else { return };
+            let Some(acc) = acc.get_mut(..channels.div_ceil(4)) else { return };
+            let sums = acc.as_flattened_mut();
+            match self.bias.get(first..first + channels) {
+                Some(bias) => sums.iter_mut().zip(bias).for_each(|(to, bias)| *to = *bias),
+                None => sums.fill(0),
+            }
+            let end = acc.as_mut_ptr_range();
+            let mut call = Row {
+                weights: weights.as_ptr(),
+                // Channels that are not there are computed with the last again.
+                others: [1, 2, 3].map(|c| c.min(channels - 1) * self.k),
+                row: words.as_ptr(),
+                fours: whole.len(),
+                acc: end.start,
+                end: end.end,
+                step: 3 * self.k + rest.len(),
+            };
+            // SAFETY: of weights there is what `channels` channels of `k` take; of words what was written above.
+            unsafe { product::row(&mut call) };
+            if !rest.is_empty() {
+                for (c, acc) in acc.as_flattened_mut().iter_mut().enumerate().take(channels) {
+                    let weights = weights.get(c * self.k + 4 * whole.len()..).unwrap_or(&[]);
+                    for (&x, &w) in rest.iter().zip(weights) {
+                        *acc = acc.wrapping_add(i32::from(x) * i32::from(w));
+                    }
                 }
             }
+            self.put_one(i * self.ldc + first, first, channels, acc);
+            first += channels;
+        }
+    }
+
+    /// Sums of `channels` channels from `first` on, into the output from `at` on.
+    fn put_one(&mut self, at: usize, first: usize, channels: usize, acc: &[[i32; 4]]) {
+        let (GemmOut::I8(y, Requant { scale, .. }), Some(narrow)) = (&mut self.out, self.narrow) else {
+            return self.put(at, first, acc.as_flattened().iter().take(channels));
+        };
+        let y = y.get_mut(at..).unwrap_or(&mut []);
+        match scale.get(first..).and_then(|rest| rest.get(..channels)) {
+            Some(scale) if scale.len() >= 4 => fours(acc, (scale, 4), narrow, y, 4, 4),
+            _ => {
+                let scale: [f32; 4] = core::array::from_fn(|c| scale_at(scale, first + c));
+                fours(acc, (&scale, 0), narrow, y, 4, channels.min(4));
+            }
+        }
+    }
+
+    /// Sums of channels from `first` on, into the output from `at` on; rarely of int8.
+    fn put<'s>(&mut self, at: usize, first: usize, acc: impl Iterator<Item = &'s i32>) {
+        for (c, acc) in acc.enumerate() {
+            self.out.put(at + c, first + c, *acc);
         }
     }
 }
 
-/// The sums of `R` of the two rows with two output channels; of the other anything.
-#[inline(always)]
-fn dots<const R: usize>(rows: &[Quad], [v, w]: [&[i8]; 2]) -> [[i32; 2]; 2] {
-    let mut acc = [[0; 2]; 2];
-    let ((v, v_rest), (w, w_rest)) = (v.as_chunks::<4>(), w.as_chunks::<4>());
-    let whole = v.len();
-    let (most, last) = rows.split_at_checked(whole).unwrap_or_default();
-    if R == 1 {
-        add_one(&mut acc[0], most, [v, w]);
-    } else {
-        add_all(&mut acc, most, [v, w]);
+/// Widens four rows of as many elements.
+pub(super) fn prepare(rows: [&[i8]; ROWS], to: &mut [u32]) {
+    let len = rows.iter().fold(usize::MAX, |len, row| len.min(row.len()));
+    let (fours, rest) = (len / 4, len % 4);
+    if fours != 0 && fours * WORDS <= to.len() {
+        // SAFETY: each row has so many elements, and `to` has the words that they take.
+        unsafe { product::widen(&rows.map(<[i8]>::as_ptr), to.as_mut_ptr(), fours) };
     }
-    if let Some(x) = last.first() {
-        add(&mut acc, words(x), [word(v_rest), word(w_rest)]);
-    }
-    acc
-}
-
-/// As [`add_all`], of the first row alone.
-#[inline(always)]
-fn add_one(acc: &mut [i32; 2], rows: &[Quad], [v, w]: [&[[i8; 4]]; 2]) {
-    if rows.is_empty() || v.len() < rows.len() || w.len() < rows.len() {
-        return;
-    }
-    let [first, second] = acc;
-    // SAFETY: as in `add_all`.
-    unsafe {
-        asm!(
-            "2:",
-            "ldr {t}, [{v}], #4",
-            "ldr {u}, [{w}], #4",
-            "ldr {x0}, [{x}]",
-            "ldr {x1}, [{x}, #4]",
-            "sxtb16 {te}, {t}",
-            "sxtb16 {t}, {t}, ror #8",
-            "sxtb16 {ue}, {u}",
-            "sxtb16 {u}, {u}, ror #8",
-            "add {x}, #16",
-            "smlad {a}, {x0}, {te}, {a}",
-            "smlad {b}, {x0}, {ue}, {b}",
-            "smlad {a}, {x1}, {t}, {a}",
-            "smlad {b}, {x1}, {u}, {b}",
-            "cmp {x}, {end}",
-            "bne 2b",
-            a = inout(reg) *first,
-            b = inout(reg) *second,
-            v = inout(reg) v.as_ptr() => _,
-            w = inout(reg) w.as_ptr() => _,
-            x = inout(reg) rows.as_ptr() => _,
-            end = in(reg) rows.as_ptr_range().end,
-            t = out(reg) _,
-            te = out(reg) _,
-            u = out(reg) _,
-            ue = out(reg) _,
-            x0 = out(reg) _,
-            x1 = out(reg) _,
-            options(readonly, nostack),
-        );
-    }
-}
-
-/// Adds the products of two rows with two channels; what is longer than `rows` is left.
-#[inline(always)]
-fn add_all(acc: &mut [[i32; 2]; 2], rows: &[Quad], [v, w]: [&[[i8; 4]]; 2]) {
-    if rows.is_empty() || v.len() < rows.len() || w.len() < rows.len() {
-        return;
-    }
-    let [[first, second], [third, fourth]] = acc;
-    // The compiler runs out of registers where there are just enough.
-    // SAFETY: `rows.len()` is not 0, and so many fours are read of the rows and of both channels, at any alignment, which
-    // `ldr` takes. Nothing is written but the sums. The flag Q is nobody's.
-    unsafe {
-        asm!(
-            "2:",
-            "ldr {t}, [{v}], #4",
-            "ldr {u}, [{w}], #4",
-            "sxtb16 {te}, {t}",
-            "sxtb16 {t}, {t}, ror #8",
-            "sxtb16 {ue}, {u}",
-            "sxtb16 {u}, {u}, ror #8",
-            "ldr {xx}, [{x}], #4",
-            "smlad {a}, {xx}, {te}, {a}",
-            "smlad {b}, {xx}, {ue}, {b}",
-            "ldr {xx}, [{x}], #4",
-            "smlad {a}, {xx}, {t}, {a}",
-            "smlad {b}, {xx}, {u}, {b}",
-            "ldr {xx}, [{x}], #4",
-            "smlad {c}, {xx}, {te}, {c}",
-            "smlad {d}, {xx}, {ue}, {d}",
-            "ldr {xx}, [{x}], #4",
-            "smlad {c}, {xx}, {t}, {c}",
-            "smlad {d}, {xx}, {u}, {d}",
-            "cmp {x}, {end}",
-            "bne 2b",
-            a = inout(reg) *first,
-            b = inout(reg) *second,
-            c = inout(reg) *third,
-            d = inout(reg) *fourth,
-            v = inout(reg) v.as_ptr() => _,
-            w = inout(reg) w.as_ptr() => _,
-            x = inout(reg) rows.as_ptr() => _,
-            end = in(reg) rows.as_ptr_range().end,
-            t = out(reg) _,
-            te = out(reg) _,
-            u = out(reg) _,
-            ue = out(reg) _,
-            xx = out(reg) _,
-            options(readonly, nostack),
-        );
-    }
-}
-
-/// Adds four products to each of the four sums.
-#[inline(always)]
-fn add(acc: &mut [[i32; 2]; 2], [even0, odd0, even1, odd1]: [u32; 4], weights: [u32; 2]) {
-    let [[first, second], [third, fourth]] = acc;
-    let [even, odd] = widen(weights[0]);
-    *first = multiply_both(odd0, odd, multiply_both(even0, even, *first));
-    *third = multiply_both(odd1, odd, multiply_both(even1, even, *third));
-    let [even, odd] = widen(weights[1]);
-    *second = multiply_both(odd0, odd, multiply_both(even0, even, *second));
-    *fourth = multiply_both(odd1, odd, multiply_both(even1, even, *fourth));
-}
-
-/// Widens two rows.
-fn prepare(first: &[i8], second: &[i8], rows: &mut [Quad]) {
-    let ((a, a_rest), (b, b_rest)) = (first.as_chunks::<4>(), second.as_chunks::<4>());
-    let mut rows = rows.iter_mut();
-    let put = |row: &mut Quad, a: u32, b: u32| {
-        let ([a, b], [c, d]) = (widen(a), widen(b));
-        row.as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]).for_each(|(to, from)| *to = from.to_ne_bytes());
-    };
-    for ((a, b), row) in a.iter().zip(b).zip(&mut rows) {
-        put(row, whole_word(a), whole_word(b));
-    }
-    if let Some(row) = rows.next() {
-        put(row, word(a_rest), word(b_rest));
+    if rest != 0 {
+        let (even, odd) = to.get_mut(fours * WORDS..).unwrap_or(&mut []).split_at_mut_checked(ROWS).unwrap_or_default();
+        for ((row, even), odd) in rows.into_iter().zip(even).zip(odd) {
+            [*even, *odd] = widen(word(row.get(fours * 4..).unwrap_or(&[])));
+        }
     }
 }
