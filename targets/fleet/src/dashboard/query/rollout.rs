@@ -229,7 +229,14 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         Phase::Awaiting => {
             let candidates = usize::from(of.rollout.plan().candidates());
             let approvals: Vec<Action> = match candidates {
-                0 | 1 => vec![approved("approve", "Approve", "Its next stage begins, which reaches more devices.")],
+                0 | 1 => {
+                    let next = of.rollout.plan().stage(of.rollout.stage().saturating_add(1));
+                    let consequence = match next {
+                        Some(_) => "Its next stage begins, which reaches more devices.",
+                        None => "Everybody gets it, and it serves alone.",
+                    };
+                    vec![approved("approve", "Approve", consequence)]
+                }
                 // Of several one is chosen.
                 n => CHOICES
                     .iter()
