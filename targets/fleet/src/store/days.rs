@@ -224,12 +224,11 @@ pub(crate) async fn close(
     let mut alike = Vec::new();
     let late_days: Vec<i64> = sqlx::query_scalar(
         "SELECT DISTINCT day FROM device_days WHERE tenant = $1 AND rollout = $2 AND pending > 0 AND pending = 2
-         AND day < $3 AND paired = $4 ORDER BY day",
+         AND day < $3 ORDER BY day",
     )
     .bind(tenant)
     .bind(rollout)
     .bind(of.day)
-    .bind(i64::from(of.paired))
     .fetch_all(&mut *tx)
     .await?;
     for day in late_days {

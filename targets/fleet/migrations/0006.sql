@@ -11,7 +11,7 @@ UPDATE device_days SET pending = 1 WHERE late = 1 OR EXISTS (SELECT 1 FROM rollo
     WHERE r.tenant = device_days.tenant AND r.id = device_days.rollout AND device_days.day >= r.days);
 UPDATE device_days SET told = 1 WHERE pending = 0 AND reports > 0;
 ALTER TABLE device_days DROP COLUMN late;
-CREATE INDEX device_days_pending ON device_days (tenant, rollout, device) WHERE pending > 0;
+CREATE INDEX device_days_pending ON device_days (tenant, rollout, day, device) WHERE pending > 0;
 -- When the epoch began, and the number of its first day.
 ALTER TABLE rollouts ADD COLUMN epoch_began BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE rollouts ADD COLUMN epoch_day BIGINT NOT NULL DEFAULT 0;
