@@ -338,7 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("zeros.key");
         write_secret(&path, &format!("{KEY_HEADING}\nseed {}\n", "00".repeat(32))).expect("written");
-        let told = read_secret(&path).expect_err("no key").to_string();
+        let told = read_secret(&path).expect_err("no key").text;
         assert!(told.contains("zeros.key") && told.contains("nothing but zeros"), "{told}");
     }
 

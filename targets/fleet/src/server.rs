@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::documents::Documents;
 use crate::ingest::{self, Ingest};
-use crate::limits::Limits;
+use crate::limits::{Allowance, Limits};
 use crate::metrics::Metrics;
 use crate::store::{self, Engine, Store, signed};
 use crate::{api, decide, drift, otlp, webhook};
@@ -29,6 +29,7 @@ pub(crate) struct Inner {
     pub(crate) seal: Seal,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    pub(crate) allowance: Allowance,
     pub(crate) metrics: Metrics,
     pub(crate) drift: drift::Lately,
     pub(crate) max_artifact: usize,
@@ -122,6 +123,7 @@ impl Server {
             seal,
             clock: config.clock,
             limits: Limits::new(),
+            allowance: Allowance::default(),
             metrics: Metrics::default(),
             drift: drift::Lately::default(),
             max_artifact: config.max_artifact,

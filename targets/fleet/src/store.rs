@@ -15,10 +15,16 @@ pub(crate) mod rollouts;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a connection, or a turn to write, is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What keeps the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +35,42 @@ pub enum Engine {
     Postgres,
 }
 
-/// A transaction on either engine.
-pub(crate) type Tx = Transaction<'static, Any>;
+/// A transaction on either engine; dropped, it is rolled back.
+#[derive(Debug)]
+pub(crate) struct Tx {
+    inner: Transaction<'static, Any>,
+    /// SQLite's only place for writing; given back last.
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Tx {
+    /// Makes it last.
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.inner.commit().await
+    }
+}
+
+impl Deref for Tx {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.inner
+    }
+}
 
 /// The database.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: AnyPool,
     engine: Engine,
+    /// Of those who write to SQLite.
+    turns: Arc<Semaphore>,
 }
 
 impl Store {
@@ -60,7 +94,7 @@ impl Store {
             Engine::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
             _ => url.to_owned(),
         };
-        let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+        let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
         let options = options.after_connect(move |connection, _| {
             Box::pin(async move {
                 if engine == Engine::Sqlite {
@@ -74,7 +108,7 @@ impl Store {
                 Ok(())
             })
         });
-        Ok(Self { pool: options.connect(&url).await?, engine })
+        Ok(Self { pool: options.connect(&url).await?, engine, turns: Arc::new(Semaphore::new(1)) })
     }
 
     /// Which engine it is.
@@ -93,10 +127,17 @@ impl Store {
 
     /// A transaction that will write. SQLite takes its only place for writing at once, so that no reading turns out to
     /// have been in vain.
+    ///
+    /// Whoever writes to SQLite waits here for its turn, in the order of arrival and without a connection: left to SQLite,
+    /// who waits looks again from time to time, the unlucky give up, and readers find no connection meanwhile.
     pub(crate) async fn write(&self) -> Result<Tx, sqlx::Error> {
         match self.engine {
-            Engine::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
-            Engine::Postgres => self.pool.begin().await,
+            Engine::Sqlite => {
+                let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+                let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+                Ok(Tx { inner: self.pool.begin_with("BEGIN IMMEDIATE").await?, _turn: Some(turn) })
+            }
+            Engine::Postgres => Ok(Tx { inner: self.pool.begin().await?, _turn: None }),
         }
     }
 

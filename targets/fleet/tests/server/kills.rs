@@ -91,7 +91,7 @@ pub(crate) async fn kill(start: &dyn Fn() -> Command, database: &Database, syste
     let mut survived = Survived::default();
     for round in 0..20 * kills.max(1) {
         // On a machine with much else to do it takes longer until something has happened.
-        if round >= kills && !offered.is_empty() && acknowledged.len() > devices.len() {
+        if round >= kills && !offered.is_empty() && acknowledged.len() > devices.len() && survived.stages > 0 {
             break;
         }
         survived.kills = round + 1;

@@ -54,8 +54,13 @@ pub(super) async fn enrol(
         // Each enrolment locks the tenant's row by its audit entry, so that the count is right.
         let detail = json!({ "target": request.target, "model": request.model });
         audit::append(&mut tx, tenant, now, &principal.name, "device.enrol", &hex(&device), &detail).await?;
-        if devices::total(&mut tx, tenant).await? > settings.max_devices {
-            return Err(ApiError::quota("devices", settings.max_devices));
+        let most = settings.max_devices;
+        if !app.allowance.take(tenant, most) {
+            let total = devices::total(&mut tx, tenant).await?;
+            if total > most {
+                return Err(ApiError::quota("devices", most));
+            }
+            app.allowance.counted(tenant, most, total);
         }
     }
     let roots = tenants::roots(&mut tx, tenant).await?;
