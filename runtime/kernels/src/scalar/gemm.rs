@@ -2,6 +2,7 @@
 
 use crate::GemmOut;
 use crate::gemm::{operands_fit, operands_fit_f32, rows_fit};
+use crate::requant::{Bounds, scale_at};
 
 #[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
 pub(crate) fn gemm(
@@ -23,12 +24,23 @@ pub(crate) fn gemm(
     if !w_fits {
         return;
     }
+    let bounds = match &out {
+        GemmOut::I8(_, requant) => Bounds::new(requant.zero_point, requant.lo, requant.hi),
+        _ => Bounds::new(0, 0, 0),
+    };
     for i in 0..m {
         let (at, row) = (i * ldc, a.get(i * lda..).and_then(|rest| rest.get(..k)));
         let Some(row) = row else { return };
         for j in 0..n {
             let Some(w) = w.get(j * k..).and_then(|rest| rest.get(..k)) else { return };
-            out.put(at + j, j, bias.get(j).copied().unwrap_or(0).wrapping_add(dot(row, w)));
+            let acc = bias.get(j).copied().unwrap_or(0).wrapping_add(dot(row, w));
+            match &mut out {
+                GemmOut::I8(y, requant) => {
+                    let Some(y) = y.get_mut(at + j) else { return };
+                    *y = bounds.quantize(acc as f32 * scale_at(requant.scale, j));
+                }
+                other => other.put(at + j, j, acc),
+            }
         }
     }
 }
