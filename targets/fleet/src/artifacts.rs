@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -26,7 +27,8 @@ impl Artifacts {
         if let Some(rest) = place.strip_prefix("s3://") {
             return Self::bucket(rest);
         }
-        std::fs::create_dir_all(place).map_err(|e| format!("the artifact folder {place} cannot be made: {e}"))?;
+        crate::private::folder(Path::new(place))
+            .map_err(|e| format!("the artifact folder {place} cannot be made: {e}"))?;
         let folder = LocalFileSystem::new_with_prefix(Path::new(place))
             .map_err(|e| format!("the artifact folder {place} cannot be used: {e}"))?;
         // A package that was acknowledged has to survive a power cut like the row that names it.
@@ -62,6 +64,22 @@ impl Artifacts {
             self.0.put(&key, PutPayload::from_bytes(bytes)).await?;
         }
         Ok(hash)
+    }
+
+    /// All bytes of an artifact, piece by piece.
+    pub(crate) async fn stream(
+        &self,
+        hash: &[u8; 32],
+    ) -> object_store::Result<BoxStream<'static, object_store::Result<Bytes>>> {
+        Ok(self.0.get(&Self::key(hash)).await?.into_stream())
+    }
+
+    /// Removes an artifact that no row names any more.
+    pub(crate) async fn remove(&self, hash: &[u8; 32]) -> object_store::Result<()> {
+        match self.0.delete(&Self::key(hash)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Some bytes of an artifact.

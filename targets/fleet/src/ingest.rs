@@ -145,6 +145,9 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: 
     if !devices::heard(tx, &said).await? {
         return Ok(Taken::Replayed);
     }
+    if device.running != running {
+        crate::store::exposures::runs_now(tx, &device.tenant, &device.id, running.as_deref()).await?;
+    }
     let mut fresh = Vec::new();
     for (report, reading) in poll.reports.iter().zip(&job.readings) {
         let ran = poll.running.filter(|d| d.starts_with(&reading.model.to_be_bytes()));
@@ -192,6 +195,9 @@ async fn follow(
     now: i64,
 ) -> Result<Option<Terms>, sqlx::Error> {
     let (device, poll) = (&job.device, &job.poll);
+    if !stored.fits(&device.target) {
+        return Ok(None);
+    }
     // The one by which the device itself finds its place.
     let Some(identity) = device.identity() else { return Ok(None) };
     let running = poll.running.map(|d| hex(&d));

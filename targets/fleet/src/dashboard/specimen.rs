@@ -90,6 +90,7 @@ fn health() -> HealthPage {
             },
             FleetRate { name: "Resets", unit: "reports", now: Rate::new(0, 0), before: Rate::new(0, 0) },
         ],
+        open: 2,
         alerts: vec![
             Alert {
                 id: "41".to_owned(),
@@ -213,7 +214,7 @@ fn action(verb: &'static str, label: &'static str, style: &'static str) -> Actio
         consequence: "The 588 devices that run it keep it, nobody else gets it, and guardrails go on being watched."
             .to_owned(),
         reason: verb != "approve",
-        may_keep: verb == "rollback",
+        fates: if verb == "rollback" { Fate::EITHER } else { &[] },
         refused: None,
     }
 }
@@ -243,6 +244,7 @@ fn rollout() -> RolloutPage {
         stage: 2,
         candidate: model("2.4.0", 5),
         base: Some(model("2.3.1", 3)),
+        irreversible: false,
         phase: Badge::new(Tone::Busy, "running"),
         strategy: "canary".to_owned(),
         attempt: 1,
@@ -454,6 +456,7 @@ fn empty_health(frame: Frame) -> HealthPage {
             now: Rate::default(),
             before: Rate::default(),
         }],
+        open: 0,
         alerts: vec![],
         rollouts: vec![],
         versions: vec![],
@@ -481,6 +484,7 @@ fn devices() -> DevicesPage {
 
 fn device() -> DevicePage {
     DevicePage {
+        may_revoke: true,
         frame: frame("3f9c41d27a80be15", Section::Devices),
         line: line("3f9c41d27a80be15", Tone::Good, "online", Some(NOW - 240)),
         enrolled: NOW - 200 * 24 * HOUR,
@@ -792,6 +796,13 @@ impl Source for Specimen {
 
     async fn acknowledge(&self, _: &Viewer, _: &str) -> Result<(), Trouble> {
         self.state().revision += 1;
+        Ok(())
+    }
+
+    async fn revoke(&self, _: &Viewer, device: &str, press: &Press) -> Result<(), Trouble> {
+        let mut state = self.state();
+        state.log.push((format!("revoke {device}"), press.reason.clone()));
+        state.revision += 1;
         Ok(())
     }
 

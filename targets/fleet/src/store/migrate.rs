@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration { both: include_str!("../../migrations/0002.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0003.sql"), sqlite: "", postgres: "" },
+    Migration { both: include_str!("../../migrations/0005.sql"), sqlite: "", postgres: "" },
 ];
 
 /// Held while tables change, so that replicas that start together do not collide.

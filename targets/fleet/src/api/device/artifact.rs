@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use crate::api::input::{Ask, digest};
 use crate::error::{ApiError, ApiResult};
 use crate::server::App;
-use crate::store::{packages, unsigned};
+use crate::store::{packages, tenants, unsigned};
 
 /// Bytes in one answer; whoever wants more asks again from there.
 const MOST: u64 = 4 << 20;
@@ -34,7 +35,14 @@ pub(super) async fn artifact(
     if until < app.clock.seconds() || !app.seal.is_mark(&["artifact", &t, &hash, &until.to_string()], &m) {
         return Err(ApiError::forbidden("the address is not valid any more", "poll for a new offer"));
     }
-    let len = packages::artifact_len(&mut *app.store.read().await?, &t, &hash).await?;
+    let mut connection = app.store.read().await?;
+    let tenant = tenants::get(&mut connection, &t).await?.ok_or_else(|| ApiError::missing("artifact", &hash))?;
+    app.limits.take(&format!("d/{t}"), tenant.settings.device_rate, app.clock.micros()).map_err(|seconds| {
+        app.metrics.refused.add(1);
+        ApiError::too_many("the fleet", seconds)
+    })?;
+    let len = packages::artifact_len(&mut connection, &t, &hash).await?;
+    drop(connection);
     let len = len.map(unsigned).ok_or_else(|| ApiError::missing("artifact", &hash))?;
     let tag = format!("\"{hash}\"");
     if headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
@@ -59,13 +67,18 @@ pub(super) async fn artifact(
     if partial {
         part.end = part.end.min(part.start + MOST);
     }
-    let body = app.artifacts.range(&bytes, part.clone()).await?;
-    app.metrics.bytes.add(body.len() as u64);
+    // The whole may be long, and many may want it at once: it is never all in memory.
+    let body = match partial {
+        true => Body::from(app.artifacts.range(&bytes, part.clone()).await?),
+        false => Body::from_stream(app.artifacts.stream(&bytes).await?),
+    };
+    app.metrics.bytes.add(part.end - part.start);
     let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let mut response = (
         status,
         [
             (header::ETAG, tag),
+            (header::CONTENT_LENGTH, (part.end - part.start).to_string()),
             (header::ACCEPT_RANGES, "bytes".to_owned()),
             (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
             (header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned()),

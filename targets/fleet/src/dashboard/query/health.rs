@@ -128,6 +128,15 @@ fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
     }
 }
 
+/// How many alerts nobody has acknowledged.
+async fn open(connection: &mut Connection, viewer: &Viewer) -> Result<u64, sqlx::Error> {
+    let n: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND acknowledged IS NULL")
+        .bind(&viewer.tenant)
+        .fetch_one(connection)
+        .await?;
+    Ok(n.unsigned_abs())
+}
+
 /// Open alerts, the newest first.
 async fn alerts(connection: &mut Connection, viewer: &Viewer) -> Result<Vec<Alert>, sqlx::Error> {
     let rows = sqlx::query(
@@ -239,6 +248,7 @@ pub(in crate::dashboard) async fn health(
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
+        open: open(connection, viewer).await?,
         alerts: alerts(connection, viewer).await?,
         rollouts,
         versions_over_time: versions_over_time(&census, &versions, &models, this - SHOWN, now),
