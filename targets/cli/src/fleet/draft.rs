@@ -17,6 +17,10 @@ pub(super) struct Draft {
     /// What devices run that take part, and go back to; what most of them run when absent, `none` for no way back
     #[arg(long, value_name = "PACKAGE", requires = "candidate")]
     pub(super) base: Option<String>,
+    /// Devices that confirm the candidate cannot go back to the base, whose security counter is lower; it has to be said
+    /// where it is so
+    #[arg(long, requires = "candidate")]
+    pub(super) irreversible: bool,
     /// canary, ring:RINGS, few:RINGS, variants:PERCENT, hold-back:PERCENT, or stages:FILE with a list of stages in JSON
     #[arg(long, default_value = "canary", value_parser = strategy)]
     pub(super) strategy: String,
@@ -32,7 +36,7 @@ pub(super) struct Draft {
     #[arg(long, value_name = "METRIC=AMOUNT", value_parser = margin)]
     pub(super) margin: Vec<Value>,
     /// All of it as the server takes it, in a file of JSON
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "alpha", "require", "margin"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "irreversible", "alpha", "require", "margin"])]
     pub(super) file: Option<String>,
 }
 
@@ -147,7 +151,11 @@ impl Draft {
         if !self.require.is_empty() {
             gate["required"] = json!(self.require);
         }
-        Ok(json!({ "candidates": candidates, "base": base, "strategy": strategy, "gate": gate }))
+        let mut body = json!({ "candidates": candidates, "base": base, "strategy": strategy, "gate": gate });
+        if self.irreversible {
+            body["irreversible"] = json!(true);
+        }
+        Ok(body)
     }
 
     /// The published package that most devices of the candidates' model run.

@@ -83,7 +83,7 @@ enum Action {
 }
 
 /// Asks a person. Where there is none, `--yes` has to be said.
-fn confirmed(question: &str, yes: bool) -> Outcome<()> {
+pub(super) fn confirmed(question: &str, yes: bool) -> Outcome<()> {
     if yes {
         return Ok(());
     }
