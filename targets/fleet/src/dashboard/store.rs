@@ -32,7 +32,7 @@ impl From<ApiError> for Trouble {
     fn from(error: ApiError) -> Self {
         let problem = *error.problem;
         match error.status {
-            axum::http::StatusCode::NOT_FOUND => Self::Missing("thing"),
+            axum::http::StatusCode::NOT_FOUND => Self::Missing("rollout"),
             status if status.is_server_error() => Self::Broken(problem.error),
             _ => Self::Refused { error: problem.error, hint: problem.hint },
         }
@@ -201,8 +201,11 @@ impl Source for Pages {
         let principal = self.principal(viewer).await?;
         principal.at_least(Role::Operator)?;
         let reason: String = press.reason.trim().chars().take(200).collect();
-        decide::revoke(&self.app, &principal, device, &reason).await?;
-        Ok(())
+        let revoked = decide::revoke(&self.app, &principal, device, &reason).await;
+        revoked.map(drop).map_err(|error| match error.status {
+            axum::http::StatusCode::NOT_FOUND => Trouble::Missing("device"),
+            _ => error.into(),
+        })
     }
 
     async fn drift(&self, viewer: &Viewer, frame: Frame, model: Option<&str>) -> Result<DriftPage, Trouble> {
