@@ -253,6 +253,24 @@ impl Rollout {
         self.pass(now)
     }
 
+    /// Somebody has to approve before a stage begins; of a draft.
+    ///
+    /// # Errors
+    /// [`RolloutError::NotNow`] when it is no draft.
+    pub fn ask_before(&mut self, stage: u8) -> Result<(), RolloutError> {
+        if self.phase != Phase::Draft {
+            return Err(RolloutError::NotNow { phase: self.phase, event: Event::Ask });
+        }
+        self.plan = self.plan.with_approval(stage);
+        Ok(())
+    }
+
+    /// Whether somebody said that this stage may be left without its margins being kept for certain.
+    #[must_use]
+    pub const fn waived(&self) -> bool {
+        self.waived
+    }
+
     /// Somebody says that this stage may be left without margins being kept for certain.
     pub fn waive(&mut self) {
         self.waived = true;

@@ -38,7 +38,7 @@ enum Action {
     Packages(packages::Packages),
     /// Roll a package out in stages
     Rollout(rollout::Rollout),
-    /// Show devices, and put them into rings
+    /// Show devices, put them into rings, revoke them
     Devices(devices::Devices),
     /// Show and set flags
     Flags(flags::Flags),

@@ -4,10 +4,10 @@ mod device;
 mod input;
 mod operator;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -53,8 +53,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/readyz", get(ready))
-        .fallback(|| std::future::ready(ApiError::missing("route", "")))
-        .method_not_allowed_fallback(|| std::future::ready(StatusCode::METHOD_NOT_ALLOWED))
+        .fallback(async |method: Method, uri: Uri| ApiError::no_route(method.as_str(), uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError::no_method(method.as_str(), uri.path()))
+        .layer(middleware::from_fn_with_state(app.clone(), in_time))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
@@ -69,6 +70,21 @@ async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
     }
     app.store.ping().await?;
     Ok("ready\n")
+}
+
+/// Bytes a second that a body has to come with at least.
+const SLOWEST: u64 = 16 << 10;
+
+/// Answers in time, or says that it came too slowly. What is answered may then take its time.
+async fn in_time(State(app): State<App>, request: Request, next: Next) -> Response {
+    let len = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    // Only packages are long, and only who may publish gets so far as to send one.
+    let longest = if request.uri().path().starts_with("/v1/packages/") { app.max_artifact } else { 1 << 20 } as u64;
+    let most = 2 * app.patience + Duration::from_secs(len.unwrap_or(longest).min(longest) / SLOWEST);
+    match tokio::time::timeout(most, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::too_slow().into_response(),
+    }
 }
 
 async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {

@@ -44,7 +44,8 @@ impl Artifacts {
         if let Some(rest) = place.strip_prefix("s3://") {
             return Self::bucket(rest).await;
         }
-        std::fs::create_dir_all(place).map_err(|e| format!("the artifact folder {place} cannot be made: {e}"))?;
+        crate::private::folder(Path::new(place))
+            .map_err(|e| format!("the artifact folder {place} cannot be made: {e}"))?;
         let folder = LocalFileSystem::new_with_prefix(Path::new(place))
             .map_err(|e| format!("the artifact folder {place} cannot be used: {e}"))?;
         // A package that was acknowledged has to survive a power cut like the row that names it.
@@ -137,6 +138,14 @@ impl Artifacts {
         }
         self.store.put(&key, PutPayload::from_bytes(bytes)).await?;
         Ok(hash)
+    }
+
+    /// Removes an artifact that no row names any more.
+    pub(crate) async fn remove(&self, hash: &[u8; 32]) -> object_store::Result<()> {
+        match self.store.delete(&Self::key(hash)).await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Some bytes of an artifact.

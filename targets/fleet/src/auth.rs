@@ -121,9 +121,11 @@ impl FromRequestParts<App> for Principal {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
         let principal = Self::of(&parts.headers, app).await?;
         let rate = principal.tenant.settings.operator_rate;
-        app.limits.take(&format!("o/{}", principal.tenant.id), rate, app.clock.micros()).map_err(|seconds| {
+        // Each token for itself: one script that asks too often keeps nobody else from stopping a rollout.
+        let key = format!("o/{}/{}", principal.tenant.id, principal.name);
+        app.limits.take(&key, rate, app.clock.micros()).map_err(|seconds| {
             app.metrics.refused.add(1);
-            ApiError::too_many("this tenant", seconds)
+            ApiError::too_many("this token", seconds)
         })?;
         Ok(principal)
     }
@@ -253,7 +255,7 @@ pub(crate) async fn device(
         })
     };
     let (id, nonce) = (header(wire::DEVICE)?, header(wire::NONCE)?);
-    let stranger = || ApiError::unauthorized("this device is not known here", "enrol it");
+    let stranger = || ApiError::unauthorized("this device is not known here, or was revoked", "enrol it");
     let device = store::devices::by_id(&mut *app.store.read().await?, id).await?.ok_or_else(stranger)?;
     let micros = fresh(app, id, nonce)?;
     if certified.0 {
@@ -316,7 +318,7 @@ pub(crate) fn key_file(path: &std::path::Path) -> Result<SecretKey, String> {
 fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        crate::private::folder(folder)?;
     }
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use crate::config::Config;
+use crate::private;
 use crate::store::{Engine, Store};
 
 /// Writes database, artifacts and keys into a new folder. The server may run: the database's copy is one transaction, and
@@ -20,8 +21,12 @@ pub async fn backup(store: &Store, config: &Config, to: &Path) -> Result<Option<
     }
     let bucket = config.artifacts.starts_with("s3://").then(|| config.artifacts.clone());
     let failed = |e: std::io::Error| format!("{} cannot be written: {e}", to.display());
-    std::fs::create_dir(to).map_err(failed)?;
+    if to.exists() {
+        return Err(format!("{} is there already: name a new folder", to.display()));
+    }
+    private::folder(to).map_err(failed)?;
     let file = to.join("fleet.db");
+    private::file(&file).map_err(failed)?;
     store.copy_to(&file).await.map_err(|e| format!("the database was not copied: {e}"))?;
     for (from, name) in [(Path::new(&config.artifacts), "artifacts"), (config.keys.as_path(), "keys")] {
         if from.is_dir() && !(bucket.is_some() && name == "artifacts") {
@@ -46,17 +51,26 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
+    private::folder(to)?;
     for entry in from.read_dir()? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            // Permissions go along, so that keys stay private.
-            std::fs::copy(entry.path(), &target)?;
-            std::fs::File::open(&target)?.sync_all()?;
+        let copied = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => copy(&entry.path(), &target),
+            Ok(_) => copy_file(&entry.path(), &target),
+            Err(error) => Err(error),
+        };
+        match copied {
+            // An upload that was on its way to its own name. What the database names stays.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !entry.path().exists() => {}
+            other => other?,
         }
     }
     Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(from, to)?;
+    private::file(to)?;
+    std::fs::File::open(to)?.sync_all()
 }

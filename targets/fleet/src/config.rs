@@ -35,6 +35,11 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Bytes that a package or a difference may have.
     pub max_artifact: usize,
+    /// How long the head of a request may take to come, and half of what its body and the answer may take besides a second
+    /// for each 16 KiB.
+    pub patience: Duration,
+    /// Whether tenants' webhooks may be on this machine or in private networks.
+    pub webhook_internal: bool,
     /// Where the fleet's metrics are sent, hour by hour: an OpenTelemetry collector's address, `http://HOST:4318`.
     pub otlp: Option<String>,
     /// How often live rollouts are looked at; zero: only when [`Server::tick`](crate::Server::tick) is called.
@@ -58,6 +63,8 @@ impl Config {
             keys: folder.join("keys"),
             tls: None,
             max_artifact: 256 << 20,
+            patience: Duration::from_secs(30),
+            webhook_internal: false,
             otlp: None,
             tick: Duration::from_secs(10),
             grace: Duration::from_secs(10),

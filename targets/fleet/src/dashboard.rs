@@ -55,6 +55,7 @@ fn router<S: Source, R: Clone + Send + Sync + 'static>(source: S) -> Router<R> {
         .route("/drift", get(page::drift::<S>))
         .route("/devices", get(page::devices::<S>))
         .route("/devices/{id}", get(page::device::<S>))
+        .route("/devices/{id}/revoke", post(page::revoke::<S>))
         .route("/flags", get(page::flags::<S>))
         .route("/audit", get(page::audit::<S>))
         .route("/login", get(page::sign_in_form).post(page::sign_in::<S>))

@@ -9,9 +9,11 @@ use close::{close, close_part};
 use dunlin_rollout::{Decision, Evidence, Name, Phase, Rollout, Salt, Verdict};
 use serde_json::{Value, json};
 
+use crate::approval;
 use crate::auth::Principal;
 use crate::error::{ApiError, ApiResult};
 use crate::server::Inner;
+use crate::store::devices::{self, Revoked};
 use crate::store::rollouts::{self, Stored};
 use crate::store::{alerts, audit, exposures, signed};
 
@@ -46,6 +48,10 @@ async fn consider(app: &Inner, tenant: &str, id: &str) -> Result<(), sqlx::Error
         }
     }
     Ok(())
+}
+
+fn is_under_way(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused)
 }
 
 /// Whether there are arms to compare. When it is completed everybody has the candidate.
@@ -126,7 +132,7 @@ async fn step(
 
 /// Documents with a new sequence.
 async fn renew(tx: &mut crate::store::Connection, stored: &mut Stored, now: i64) -> Result<(), sqlx::Error> {
-    stored.sequence = rollouts::next_sequence(tx, &stored.tenant, &stored.name).await?;
+    stored.sequence = rollouts::next_sequence(tx, &stored.tenant, &stored.name, now).await?;
     (stored.signed, stored.expires) = (now, now + LIFE);
     Ok(())
 }
@@ -147,7 +153,7 @@ async fn moved(
         exposures::forget_bad(tx, &stored.tenant, &stored.id, epoch).await?;
     }
     if phase == Phase::Completed {
-        rollouts::retire(tx, &stored.tenant, &stored.name, "Completed", &stored.id).await?;
+        rollouts::retire(tx, stored).await?;
     }
     renew(tx, stored, now).await
 }
@@ -235,23 +241,34 @@ impl Action {
     /// Whether it has been done already, so that doing it again changes nothing.
     fn is_done(self, stored: &Stored) -> bool {
         match self {
-            Self::Start => stored.started > 0,
+            Self::Start => is_under_way(stored.rollout.phase()),
             Self::Pause => stored.rollout.phase() == Phase::Paused,
+            Self::Resume => stored.rollout.phase() == Phase::Running,
             Self::Abort { revert } => stored.rollout.phase() == Phase::RolledBack && stored.takes_back == revert,
             Self::Retry => stored.rollout.phase() == Phase::Draft && stored.rollout.attempt() > 1,
-            Self::Resume | Self::Approve { .. } | Self::Advance | Self::Waive => false,
+            Self::Waive => stored.rollout.waived(),
+            Self::Approve { .. } | Self::Advance => false,
         }
+    }
+
+    /// Whether it is about the stage that somebody saw. The others are about the rollout, wherever it has come to: who
+    /// wants it stopped wants so in the next stage too.
+    fn is_of_a_stage(self) -> bool {
+        matches!(self, Self::Approve { .. } | Self::Advance | Self::Waive)
     }
 }
 
-/// Does what somebody wants. `stage` is the stage they saw, so that a request that comes twice moves nothing twice.
-pub(crate) async fn act(
-    app: &Inner,
-    who: &Principal,
-    id: &str,
-    action: Action,
-    stage: Option<u8>,
-) -> ApiResult<Stored> {
+/// What became of somebody's wish.
+#[derive(Debug)]
+pub(crate) struct Acted {
+    /// The rollout as it is now.
+    pub(crate) stored: Stored,
+    /// Whether this request did something; not if it had been done already, or the stage was left.
+    pub(crate) changed: bool,
+}
+
+/// Does what somebody wants. `stage` is the stage they saw, so that a request to leave it that comes twice leaves one.
+pub(crate) async fn act(app: &Inner, who: &Principal, id: &str, action: Action, stage: Option<u8>) -> ApiResult<Acted> {
     let tenant = who.tenant.id.as_str();
     for _ in 0..5 {
         let now = signed(app.clock.seconds());
@@ -259,14 +276,14 @@ pub(crate) async fn act(
         let found = rollouts::get(&mut tx, tenant, id).await?;
         let mut stored = found.ok_or_else(|| ApiError::missing("rollout", id))?;
         if action.is_done(&stored) {
-            return Ok(stored);
+            return Ok(Acted { stored, changed: false });
         }
-        if let Some(seen) = stage
+        if let Some(seen) = stage.filter(|_| action.is_of_a_stage())
             && seen != stored.rollout.stage()
         {
             // The stage was left since; by this very request, if it comes again.
             return if seen < stored.rollout.stage() {
-                Ok(stored)
+                Ok(Acted { stored, changed: false })
             } else {
                 Err(ApiError::conflict(
                     format!("the rollout is in stage {}, not {seen}", stored.rollout.stage()),
@@ -303,11 +320,26 @@ pub(crate) async fn act(
         if rollouts::update(&mut tx, &stored).await? {
             tx.commit().await?;
             stored.version += 1;
-            return Ok(stored);
+            return Ok(Acted { stored, changed: true });
         }
         app.metrics.conflicts.add(1);
     }
     Err(ApiError::unavailable("the rollout is being written by others"))
+}
+
+/// Believes a device no more: its requests are refused, and it counts in no rollout. To do it again changes nothing.
+pub(crate) async fn revoke(app: &Inner, who: &Principal, device: &str, reason: &str) -> ApiResult<Revoked> {
+    let tenant = who.tenant.id.as_str();
+    let now = signed(app.clock.seconds());
+    let mut tx = app.store.write().await?;
+    if devices::revoke(&mut tx, tenant, device, &who.name, now).await? {
+        exposures::forget_device(&mut tx, tenant, device).await?;
+        let detail = json!({ "reason": reason });
+        audit::append(&mut tx, tenant, now, &who.name, "device.revoke", device, &detail).await?;
+    }
+    let revoked = devices::revoked(&mut tx, tenant, device).await?;
+    tx.commit().await?;
+    revoked.ok_or_else(|| ApiError::missing("device", device))
 }
 
 /// Whether a stage or an epoch ends by it.
@@ -363,6 +395,14 @@ async fn perform(
     };
     match action {
         Action::Start => {
+            if stored.rollout.phase() != Phase::Draft {
+                let phase = stored.rollout.phase();
+                let hint = match phase {
+                    Phase::RolledBack => "retry it, which makes it a draft again, and start that",
+                    _ => "draft another rollout",
+                };
+                return Err(ApiError::conflict(format!("the rollout is no draft but {phase:?}"), hint));
+            }
             let roots = crate::store::tenants::roots(tx, tenant).await?;
             let root = crate::documents::root_of(&roots)
                 .map_err(|e| ApiError::conflict(e, "put the tenant's root with PUT /v1/root"))?;
@@ -376,6 +416,21 @@ async fn perform(
                     format!("the rollout {other:?} of this model is under way"),
                     "let it end or abort it first: two at once cannot be told apart",
                 ));
+            }
+            // By the settings of this moment: a draft may be older than they are.
+            let two = who.tenant.settings.two_person;
+            if two {
+                stored.rollout.ask_before(approval::of_two(stored.rollout.plan())).map_err(not_now)?;
+            }
+            if approval::before_start(stored.rollout.plan(), two) {
+                let attempt = i64::from(stored.rollout.attempt());
+                let by = rollouts::approved_start(tx, tenant, &stored.id, attempt).await?;
+                if !by.is_some_and(|by| !two || by != who.name) {
+                    return Err(ApiError::conflict(
+                        "somebody else has to approve before it starts",
+                        "have them approve the draft with POST /v1/rollouts/{rollout}/approve, or start what you approved",
+                    ));
+                }
             }
             stored.rollout.start(seconds).map_err(not_now)?;
             (stored.started, stored.live) = (now, true);
@@ -398,6 +453,13 @@ async fn perform(
                 renew(tx, stored, now).await?;
             }
             stored.takes_back = revert;
+        }
+        Action::Approve { .. } if stored.rollout.phase() == Phase::Draft => {
+            if !approval::before_start(stored.rollout.plan(), who.tenant.settings.two_person) {
+                return Err(ApiError::conflict("it needs no approval to start", "start it"));
+            }
+            let at = (i64::from(stored.rollout.attempt()), rollouts::START);
+            rollouts::approve(tx, (tenant, &stored.id), at, &who.name, now).await?;
         }
         Action::Approve { candidate } => {
             if who.tenant.settings.two_person && who.name == stored.started_by {
@@ -422,7 +484,15 @@ async fn perform(
             rollouts::approve(tx, (tenant, &stored.id), at, &who.name, now).await?;
         }
         Action::Advance => stored.rollout.advance(seconds).map_err(not_now)?,
-        Action::Waive => stored.rollout.waive(),
+        Action::Waive => {
+            if stored.rollout.phase() != Phase::Running {
+                return Err(ApiError::conflict(
+                    "margins are waived of a stage that is under way",
+                    "read the rollout's status to see what can be done now",
+                ));
+            }
+            stored.rollout.waive();
+        }
         Action::Retry => {
             let attempt = (stored.rollout.attempt() + 1).to_string();
             let salt = Salt::new(app.seal.mark(&["salt", tenant, &stored.id, &attempt]).as_bytes());

@@ -48,7 +48,17 @@ impl ApiError {
 
     /// 404: no such thing here. The same whether it is nowhere or another tenant's.
     pub(crate) fn missing(what: &str, id: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no {what} {id:?}"), format!("list what there is of {what}s"))
+        let list = match what {
+            "tenant" => "GET /v1/tenants lists those that there are",
+            "token" => "GET /v1/tokens lists those that there are",
+            "package" => "GET /v1/packages lists those that are published",
+            "rollout" => "GET /v1/rollouts lists those that there are",
+            "device" => "GET /v1/devices lists those that are enrolled",
+            "alert" => "GET /v1/alerts lists those that there are",
+            "artifact" => "poll for a new offer",
+            _ => "see /openapi.json for what there is",
+        };
+        Self::new(StatusCode::NOT_FOUND, format!("there is no {what} {id:?}"), list)
     }
 
     /// 409: not in this state, or something else has that name.
@@ -59,6 +69,29 @@ impl ApiError {
     /// 422: well-formed, and not acceptable.
     pub(crate) fn unacceptable(error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, error, hint)
+    }
+
+    /// 404: no such route.
+    pub(crate) fn no_route(method: &str, path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no route {method} {path}"),
+            "see /openapi.json for the routes",
+        )
+    }
+
+    /// 405: another method.
+    pub(crate) fn no_method(method: &str, path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        let text = format!("{path} does not take {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, text, "see the header allow, and /openapi.json for the routes")
+    }
+
+    /// 408: it did not come in time.
+    pub(crate) fn too_slow() -> Self {
+        let text = "the request was not all here in time, or took too long";
+        Self::new(StatusCode::REQUEST_TIMEOUT, text, "send it again, over a faster line or in smaller parts")
     }
 
     /// 413: larger than it may be.
@@ -86,7 +119,8 @@ impl ApiError {
         Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
             format!("the tenant may have {most} {what}, and has"),
-            "delete what is not needed, or have the tenant's quota raised",
+            "delete what is not needed with DELETE /v1/packages/{digest} or DELETE /v1/devices/{device}, or have the \
+             installation raise the quota with PUT /v1/tenants/{tenant}",
         )
     }
 

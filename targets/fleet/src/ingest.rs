@@ -146,6 +146,9 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: 
     if !devices::heard(tx, &said).await? {
         return Ok(Taken::Replayed);
     }
+    if device.running != running {
+        crate::store::exposures::runs_now(tx, &device.tenant, &device.id, running.as_deref()).await?;
+    }
     let mut fresh = Vec::new();
     for (report, reading) in poll.reports.iter().zip(&job.readings) {
         let received = Received {

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod approval;
 mod artifacts;
 mod auth;
 pub mod backup;
 mod clock;
 pub mod config;
+mod connections;
 mod dashboard;
 mod decide;
 mod documents;
@@ -21,6 +23,7 @@ mod ingest;
 mod limits;
 mod metrics;
 mod otlp;
+mod private;
 mod server;
 pub mod store;
 mod summary;
@@ -36,4 +39,5 @@ pub use config::Config;
 /// What devices and the server say to each other.
 pub use dunlin_update::http as wire;
 pub use hex::{hex, unhex};
+pub use private::folder as private_folder;
 pub use server::{Server, StartError};

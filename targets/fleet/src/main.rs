@@ -107,6 +107,9 @@ struct Serve {
     /// An OpenTelemetry collector that gets the fleet's metrics by the hour, such as http://127.0.0.1:4318.
     #[arg(long, env = "DUNLIN_FLEET_OTLP")]
     otlp: Option<String>,
+    /// Let tenants' webhooks be on this machine or in private networks.
+    #[arg(long, env = "DUNLIN_FLEET_WEBHOOK_INTERNAL")]
+    webhook_internal: bool,
     /// Milliseconds between looks at rollouts.
     #[arg(long, env = "DUNLIN_FLEET_TICK", default_value_t = 10_000)]
     tick: u64,
@@ -209,7 +212,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
 }
 
 fn prepare(data: &std::path::Path) -> Result<(), String> {
-    std::fs::create_dir_all(data).map_err(|e| format!("the folder {} cannot be made: {e}", data.display()))
+    dunlin_fleet::private_folder(data)
+        .map_err(|e| format!("the folder {} cannot be made its owner's alone: {e}", data.display()))
 }
 
 async fn run_server(mut config: Config, serve: Serve, data: &std::path::Path) -> Result<ExitCode, String> {
@@ -225,6 +229,7 @@ async fn run_server(mut config: Config, serve: Serve, data: &std::path::Path) ->
     config.listen = serve.listen;
     config.max_artifact = serve.max_artifact;
     config.otlp = serve.otlp;
+    config.webhook_internal = serve.webhook_internal;
     (config.tick, config.grace) = (Duration::from_millis(serve.tick), Duration::from_secs(serve.grace));
     if let (Some(cert), Some(key)) = (serve.tls_cert, serve.tls_key) {
         config.tls = Some(config::Tls { cert, key, client_ca: serve.client_ca });

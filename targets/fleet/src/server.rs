@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,6 +14,7 @@ use crate::artifacts::Artifacts;
 use crate::auth::{self, Role, Seal};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connections::serve;
 use crate::documents::Documents;
 use crate::ingest::{self, Ingest};
 use crate::limits::{Allowance, Limits};
@@ -33,6 +35,10 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) drift: drift::Lately,
     pub(crate) max_artifact: usize,
+    /// When what is not kept any longer was last looked for.
+    pub(crate) pruned: AtomicI64,
+    pub(crate) patience: Duration,
+    pub(crate) webhook_internal: bool,
     pub(crate) otlp: Option<String>,
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -90,7 +96,7 @@ pub struct Server {
     serving: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
-    grace: std::time::Duration,
+    grace: Duration,
 }
 
 impl Server {
@@ -127,6 +133,9 @@ impl Server {
             metrics: Metrics::default(),
             drift: drift::Lately::default(),
             max_artifact: config.max_artifact,
+            pruned: AtomicI64::new(0),
+            patience: config.patience,
+            webhook_internal: config.webhook_internal,
             otlp: config.otlp,
             stopping,
         });
@@ -136,19 +145,26 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(|e| StartError::Listen(config.listen, e))?;
         let address = listener.local_addr().map_err(|e| StartError::Listen(config.listen, e))?;
         let router = api::router(app.clone());
+        if config.tls.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "plain HTTP beyond this machine: tokens and sessions can be read on the way; give --tls-cert and \
+                 --tls-key, or listen on 127.0.0.1 behind something that ends TLS"
+            );
+        }
+        let patience = config.patience;
         let mut stopped = app.stopping.subscribe();
         let until = async move { drop(stopped.wait_for(|s| *s).await) };
         #[cfg(feature = "tls")]
         let serving = match tls {
             Some(acceptor) => {
                 let listener = crate::tls::Listener::new(listener, acceptor);
-                let router = router.into_make_service_with_connect_info::<crate::tls::Peer>();
-                spawn(async move { axum::serve(listener, router).with_graceful_shutdown(until).await })
+                tokio::spawn(serve(listener, router, crate::tls::Peer::of, patience, until))
             }
-            None => plain(listener, router, until),
+            None => tokio::spawn(serve(listener, router, |_| (), patience, until)),
         };
         #[cfg(not(feature = "tls"))]
-        let serving = plain(listener, router, until);
+        let serving = tokio::spawn(serve(listener, router, |_| (), patience, until));
         let mut tasks = Vec::new();
         if !config.tick.is_zero() {
             let inner = app.inner.clone();
@@ -243,18 +259,7 @@ async fn tick(app: &Inner) {
     decide::tick(app).await;
     drift::tick(app).await;
     store::hours::tick(app).await;
-}
-
-fn spawn(serve: impl Future<Output = std::io::Result<()>> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = serve.await {
-            tracing::error!(%error, "no longer serving");
-        }
-    })
-}
-
-fn plain(listener: TcpListener, router: Router, until: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    spawn(async move { axum::serve(listener, router).with_graceful_shutdown(until).await })
+    store::retention::tick(app).await;
 }
 
 /// Makes a token.

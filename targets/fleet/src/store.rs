@@ -11,6 +11,7 @@ pub(crate) mod hours;
 mod migrate;
 pub(crate) mod packages;
 pub(crate) mod reports;
+pub(crate) mod retention;
 pub(crate) mod rollouts;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
@@ -90,6 +91,11 @@ impl Store {
                 return Err(sqlx::Error::Configuration(text.into()));
             }
         };
+        // What SQLite keeps beside the file has the file's own permissions.
+        if let Some(path) = url.strip_prefix("sqlite://").filter(|p| !p.starts_with(':')) {
+            let path = path.split('?').next().unwrap_or_default();
+            crate::private::file(std::path::Path::new(path)).map_err(sqlx::Error::Io)?;
+        }
         let url = match engine {
             Engine::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
             _ => url.to_owned(),

@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -60,15 +58,14 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<CertificateDer<'static>>,
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        let (_, connection) = stream.io().get_ref();
+impl Peer {
+    /// Who is at the other end of a connection whose handshake is done.
+    pub(crate) fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let (_, connection) = stream.get_ref();
         let first = connection.peer_certificates().and_then(|c| c.first());
         Self { certificate: first.map(|c| c.clone().into_owned()) }
     }
-}
 
-impl Peer {
     /// Whether the certificate is for the DNS name `ID.device`.
     pub(crate) fn is(&self, device: &str) -> bool {
         let Some(certificate) = &self.certificate else { return false };

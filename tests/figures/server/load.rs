@@ -62,7 +62,7 @@ impl Site {
     }
 
     /// How many servers there are.
-    #[allow(dead_code, reason = "one of the figures has one server")]
+    #[allow(dead_code, reason = "not all figures have several servers")]
     pub(crate) fn replicas(&self) -> usize {
         self.others.len() + 1
     }
@@ -203,6 +203,7 @@ pub(crate) fn sign_all(devices: &[Device], seq: u32) -> Vec<Signed> {
 }
 
 /// The value below which a part of sorted durations lies, in milliseconds.
+#[allow(dead_code, reason = "one of the figures is no duration")]
 pub(crate) fn quantile(sorted: &[Duration], part: f64) -> f64 {
     let at = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
     sorted.get(at).map_or(0.0, |d| d.as_secs_f64() * 1e3)

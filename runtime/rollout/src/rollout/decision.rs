@@ -112,7 +112,7 @@ impl fmt::Display for Reason {
             Self::DeviceDays { found, needed } => write!(f, "{found} of {needed} device-days"),
             Self::NoData(g) => write!(f, "too little data on {}; none is not zero", g.name()),
             Self::NotANumber(n) => write!(f, "{n} values are no numbers"),
-            Self::Undecided(name) => write!(f, "it is not yet certain that {name} keeps its margin"),
+            Self::Undecided(name) => write!(f, "it is not yet certain that {name} keeps its margin: wait, or waive it"),
             Self::Approval => f.write_str("it waits for approval"),
             Self::Paused => f.write_str("it is paused"),
             Self::NotStarted => f.write_str("it has not started"),

@@ -305,6 +305,13 @@ impl Plan {
         plan.checked()
     }
 
+    /// The plan in which somebody has to approve before a stage begins, of those that there are.
+    #[must_use]
+    pub fn with_approval(mut self, stage: u8) -> Self {
+        self.0.iter_mut().skip(stage.into()).take(1).flatten().for_each(|s| s.approval = true);
+        self
+    }
+
     /// The stages.
     pub fn stages(&self) -> impl Iterator<Item = &Stage> {
         self.0.iter().map_while(Option::as_ref)

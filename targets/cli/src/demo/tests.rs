@@ -65,11 +65,15 @@ fn real_devices_run_a_candidate_in_the_shadow_and_by_turns() {
     until(&mut world, &path, "its end", |s| text(s, "phase") == "Completed");
     gather(&mut world, &[0, all, 0]);
     // Who had it in the shadow did not fetch it again.
-    let devices = u64::from(DEVICES) - status["arms"]["ways"].as_array().map_or(0, |ways| {
-        ways.iter().filter(|w| w["arm"] == "candidate0").filter_map(|w| w["downloaded"].as_u64()).sum()
-    });
+    let devices = u64::from(DEVICES)
+        - status["arms"]["ways"].as_array().map_or(0, |ways| {
+            ways.iter().filter(|w| w["arm"] == "candidate0").filter_map(|w| w["downloaded"].as_u64()).sum()
+        });
     let once = world.flock.tally().fetched - fetched;
-    assert!(once * (all - devices) <= fetched * devices * 11 / 10, "{fetched} bytes, then {once} for {devices} devices");
+    assert!(
+        once * (all - devices) <= fetched * devices * 11 / 10,
+        "{fetched} bytes, then {once} for {devices} devices"
+    );
 
     // By turns with the one before it, on devices that have both; then everybody is told to go back.
     world.publish(2).expect("the third version");

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::client::{Client, escaped};
+use super::rollout::confirmed;
 use super::view::{short, text, time};
 use crate::failure::{Code, Failure, Outcome};
 use crate::table::{grouped, table};
 
-/// Shows devices, one device, or what all run; puts a device into a ring.
+/// Shows devices, one device, or what all run; puts a device into a ring; revokes one.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Devices {
     /// One device: its id
@@ -32,6 +33,12 @@ pub(super) struct Devices {
     /// Put the device into this ring, 0 for the laboratory; `none` takes it out
     #[arg(long, value_name = "RING", requires = "device")]
     set_ring: Option<String>,
+    /// Believe the device no more: its requests are refused, and its key cannot enrol again
+    #[arg(long, requires = "device", conflicts_with = "set_ring")]
+    revoke: bool,
+    /// Do not ask
+    #[arg(short, long, requires = "revoke")]
+    yes: bool,
 }
 
 impl Devices {
@@ -41,6 +48,13 @@ impl Devices {
     /// Passes on why the server refuses.
     pub(super) fn run(&self, client: &Client, json: bool) -> Outcome<()> {
         match (&self.device, &self.set_ring) {
+            (Some(id), _) if self.revoke => {
+                confirmed(&format!("Revoke {id}, for good?"), self.yes)?;
+                let revoked = client.call("DELETE", &format!("/v1/devices/{}", escaped(id)), &Value::Null)?;
+                show(&revoked, json, || {
+                    format!("{id} is revoked since {}, by {}\n", time(&revoked["time"]), text(&revoked, "who"))
+                });
+            }
             (Some(id), Some(ring)) => {
                 let ring = match ring.as_str() {
                     "none" => Value::Null,

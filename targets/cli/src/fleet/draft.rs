@@ -17,6 +17,10 @@ pub(super) struct Draft {
     /// What devices run that take part, and go back to; what most of them run when absent, `none` for no way back
     #[arg(long, value_name = "PACKAGE", requires = "candidate")]
     pub(super) base: Option<String>,
+    /// Devices that confirm the candidate cannot go back to the base, whose security counter is lower; it has to be said
+    /// where it is so
+    #[arg(long, requires = "candidate")]
+    pub(super) irreversible: bool,
     /// How it comes to the fleet:
     ///   canary               laboratory, 1 %, 5 %, 25 %, all but 5 %
     ///   shadow:EVERY         first in the shadow of what serves, on one of so many inputs, then as canary
@@ -47,7 +51,7 @@ pub(super) struct Draft {
     #[arg(long, value_name = "DEVICES")]
     pub(super) devices_per_arm: Option<u32>,
     /// All of it as the server takes it, in a file of JSON
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "strategy", "alpha", "require", "margin", "devices", "devices_per_arm"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "irreversible", "strategy", "alpha", "require", "margin", "devices", "devices_per_arm"])]
     pub(super) file: Option<String>,
 }
 
@@ -177,7 +181,11 @@ impl Draft {
         if let Some(devices) = self.devices_per_arm {
             gate["devices_per_arm"] = json!(devices);
         }
-        Ok(json!({ "candidates": candidates, "base": base, "strategy": strategy, "gate": gate }))
+        let mut body = json!({ "candidates": candidates, "base": base, "strategy": strategy, "gate": gate });
+        if self.irreversible {
+            body["irreversible"] = json!(true);
+        }
+        Ok(body)
     }
 
     /// The published package that most devices of the candidates' model run.

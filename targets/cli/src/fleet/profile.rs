@@ -16,11 +16,42 @@ const URL: &str = "DUNLIN_FLEET_URL";
 /// The token.
 const TOKEN: &str = "DUNLIN_FLEET_TOKEN";
 
+/// Whether the token may go over plain HTTP to another machine.
+const INSECURE: &str = "DUNLIN_FLEET_INSECURE_HTTP";
+
 /// Keeps a server's address and a token.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Login {
     /// The server's address, as https://fleet.example.org
     url: String,
+    /// Send the token over plain HTTP to another machine, where others can read it on the way
+    #[arg(long)]
+    insecure_http: bool,
+}
+
+/// The host of an address.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Goes on when nobody between here and the server can read the token, or that was said to be well.
+fn is_safe(url: &str, insecure: bool) -> Outcome<()> {
+    let host = host(url);
+    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
+    if insecure || here || !url.starts_with("http://") {
+        return Ok(());
+    }
+    let text = format!(
+        "'{url}' is plain HTTP to another machine: others could read the token on the way\n  hint: use https://; or where \
+         nobody else is, `dunlin fleet login --insecure-http`, or set {INSECURE}=1"
+    );
+    Err(Failure::new(Code::Usage, text))
 }
 
 fn set(name: &str) -> Option<String> {
@@ -54,7 +85,9 @@ pub(super) fn client() -> Outcome<Client> {
 /// When there is neither.
 pub(crate) fn connection() -> Outcome<(String, String)> {
     let (url, token) = (set(URL), set(TOKEN));
+    let insecure = set(INSECURE).is_some_and(|v| v != "0");
     if let (Some(url), Some(token)) = (&url, &token) {
+        is_safe(url, insecure)?;
         return Ok((url.clone(), token.clone()));
     }
     let path = file()?;
@@ -79,6 +112,7 @@ pub(crate) fn connection() -> Outcome<(String, String)> {
         let text = format!("{URL} names another server than {name} has a token for\n  hint: set {TOKEN} too");
         return Err(Failure::new(Code::Usage, text));
     }
+    is_safe(url.as_deref().unwrap_or(kept_url), insecure || kept["insecure_http"] == true)?;
     Ok((url.unwrap_or_else(|| kept_url.to_owned()), token.unwrap_or_else(|| kept_token.to_owned())))
 }
 
@@ -107,7 +141,7 @@ fn token() -> Outcome<String> {
 }
 
 /// Writes the profile whole or not at all; only its owner can read it.
-fn keep(path: &Path, url: &str, token: &str) -> std::io::Result<()> {
+fn keep(path: &Path, profile: &Value) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -118,7 +152,7 @@ fn keep(path: &Path, url: &str, token: &str) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let written = options.open(&part).and_then(|mut file| {
-        writeln!(file, "{}", json!({ "url": url, "token": token }))?;
+        writeln!(file, "{profile}")?;
         file.sync_all()?;
         std::fs::rename(&part, path)
     });
@@ -135,11 +169,16 @@ impl Login {
     /// # Errors
     /// When the server does not take the token; nothing is kept then.
     pub(super) fn run(&self, json: bool) -> Outcome<()> {
+        is_safe(&self.url, self.insecure_http || set(INSECURE).is_some_and(|v| v != "0"))?;
         let token = token()?;
         let client = Client::new(&self.url, &token)?;
         let tenant = client.get("/v1/tenant")?;
         let path = file()?;
-        keep(&path, client.url(), &token).map_err(|e| Failure::new(Code::File, format!("{}: {e}", path.display())))?;
+        let mut profile = json!({ "url": client.url(), "token": token });
+        if self.insecure_http {
+            profile["insecure_http"] = json!(true);
+        }
+        keep(&path, &profile).map_err(|e| Failure::new(Code::File, format!("{}: {e}", path.display())))?;
         if json {
             println!("{}", json!({ "url": client.url(), "tenant": tenant, "profile": path }));
         } else {
@@ -147,5 +186,28 @@ impl Login {
             println!("{} as a member of '{id}', kept in {}", client.url(), path.display());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_over_plain_http_nowhere_else() {
+        for safe in ["https://fleet.example.org", "http://127.0.0.1:8480", "http://localhost/", "http://[::1]:8480/x"] {
+            assert!(is_safe(safe, false).is_ok(), "{safe}");
+        }
+        for not in [
+            "http://fleet.example.org",
+            "http://10.0.0.7:8480",
+            "http://127.0.0.1@example.org/",
+            "http://localhost.example.org",
+            "http://[2001:db8::1]:80",
+        ] {
+            let failure = is_safe(not, false).expect_err(not);
+            assert!(failure.text.contains("--insecure-http"), "{}", failure.text);
+            assert!(is_safe(not, true).is_ok());
+        }
     }
 }

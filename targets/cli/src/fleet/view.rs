@@ -95,6 +95,10 @@ pub fn plan(dry: &Value, request: &Value) -> String {
         request["candidates"].as_array().into_iter().flatten().filter_map(Value::as_str).map(short).collect();
     let base = request["base"].as_str().map_or("whatever devices run", short);
     let _ = writeln!(out, "{}: from {base} to {}", text(dry, "id"), candidates.join(", "));
+    if request["irreversible"] == true {
+        let _ =
+            writeln!(out, "there is no way back for devices that confirm it: its security counter is above the base's");
+    }
     let _ = writeln!(out, "{} devices could take part now\n", number(&dry["eligible"]));
     let mut rows = vec![cells(["stage", "reaches", "candidate", "control", "finds failures from", "begins"])];
     let mut blind = false;

@@ -24,6 +24,15 @@ fn the_profile_is_private_and_the_environment_comes_first() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(8), "{text}");
     assert!(text.contains("not known") && text.contains("hint: ask for a new one"), "{text}");
+    // Nor does a token go where others can read it on the way.
+    let output = site
+        .command(&["fleet", "devices"])
+        .env("DUNLIN_FLEET_URL", "http://fleet.example.org")
+        .env("DUNLIN_FLEET_TOKEN", &site.admin)
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && text.contains("plain HTTP"), "{text}");
     // The kept token goes to no other server.
     let output =
         site.command(&["fleet", "devices"]).env("DUNLIN_FLEET_URL", "http://127.0.0.1:9").output().expect("runs");
@@ -117,6 +126,12 @@ fn from_nothing_to_a_rollout_and_back() {
     assert_eq!(site.json(&["fleet", "devices", &ids[3], "--set-ring", "0"])["ring"], 0);
     let laboratory = site.json(&["fleet", "devices", "--ring", "0"]);
     assert_eq!(laboratory.as_array().map(Vec::len), Some(1), "{laboratory}");
+    let (code, text) = site.fails(&["fleet", "devices", &ids[9], "--revoke"]);
+    assert!(code == 2 && text.contains("--yes"), "{text}");
+    assert_eq!(site.json(&["fleet", "devices", &ids[9], "--revoke", "--yes"])["id"], ids[9].as_str());
+    assert_eq!(site.fails(&["fleet", "devices", &ids[9]]).0, 8);
+    let (code, text) = site.fails(&["fleet", "rollout", "start", "r", "--yes"]);
+    assert!(code == 8 && text.contains("retry"), "{text}");
     let one = site.json(&["fleet", "devices", &ids[3]]);
     assert_eq!(one["device"]["running"], base.as_str(), "{one}");
 

@@ -2,7 +2,7 @@
 
 mod devices;
 mod drift;
-mod flags;
+pub(super) mod flags;
 mod packages;
 mod plan;
 mod rollouts;

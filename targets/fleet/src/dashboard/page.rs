@@ -86,7 +86,8 @@ async fn frame<S: Source>(
     let sign_in = || Failure::SignIn(address.clone(), headers.contains_key("hx-request"));
     let secret = session::secret(headers).ok_or_else(sign_in)?;
     let viewer = dashboard.source.viewer(secret).await?.ok_or_else(sign_in)?;
-    let done = |key: &str| uri.query().is_some_and(|q| q.split('&').any(|pair| pair == format!("done={key}")));
+    // Only this session's own answers say so: a link from elsewhere does not.
+    let done = |key: &str| uri.query().is_some_and(|q| q.split('&').any(|pair| pair == told(secret, uri.path(), key)));
     let frame = Frame {
         title: title.to_owned(),
         section,
@@ -101,12 +102,18 @@ async fn frame<S: Source>(
 }
 
 /// What an action did, by the word in the address that a browser comes back to.
-pub(crate) const NOTICES: [(&str, &str); 8] = [
+pub(crate) const NOTICES: [(&str, &str); 14] = [
     ("acknowledged", "Acknowledged: others see that you look after it."),
     ("started", "Started."),
     ("paused", "Paused. Nobody else gets the candidate; devices that have it keep it."),
     ("resumed", "Resumed. Only new evidence counts from now on."),
     ("approved", "Your approval is recorded."),
+    ("advanced", "The next stage has begun."),
+    ("asked", "The stage is left. The next one waits for somebody's approval."),
+    ("waived", "Waived: this stage may be left without its margins being kept for certain."),
+    ("completed", "Completed: everybody gets the candidate."),
+    ("left", "Nothing was done: the stage that you saw had been left already. Look at what is now."),
+    ("revoked", "Revoked. Its requests are refused from now on."),
     ("retried", "A draft again, with other devices to go first. Start it when it should begin."),
     ("reverted", "Rolled back. Devices go back to what they had when they next ask."),
     ("stopped", "Stopped. Devices that have the candidate keep it; nobody else gets it."),
@@ -151,7 +158,7 @@ pub(super) async fn act<S: Source>(
     let back = format!("/rollouts/{}", escape(&id));
     let viewer = presser(&d, &headers, &press, &back).await?;
     let done = d.source.act(&viewer, &id, &verb, &press).await?;
-    Ok(Redirect::to(&format!("{back}?done={done}")).into_response())
+    Ok(Redirect::to(&answer(&headers, &back, done)).into_response())
 }
 
 pub(super) async fn acknowledge<S: Source>(
@@ -162,7 +169,31 @@ pub(super) async fn acknowledge<S: Source>(
 ) -> Answer {
     let viewer = presser(&d, &headers, &press, "/").await?;
     d.source.acknowledge(&viewer, &alert).await?;
-    Ok(Redirect::to("/?done=acknowledged").into_response())
+    Ok(Redirect::to(&answer(&headers, "/", "acknowledged")).into_response())
+}
+
+pub(super) async fn revoke<S: Source>(
+    State(d): State<Dashboard<S>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Form(press): Form<Press>,
+) -> Answer {
+    let viewer = presser(&d, &headers, &press, "/devices").await?;
+    d.source.revoke(&viewer, &id, &press).await?;
+    Ok(Redirect::to(&answer(&headers, "/devices", "revoked")).into_response())
+}
+
+/// The part of an address that says what was done, with the session's own mark.
+fn told(secret: &str, path: &str, done: &str) -> String {
+    format!("done={done}.{}", session::mark(secret, path, done))
+}
+
+/// Where a browser goes after something was done, and is told so.
+fn answer(headers: &HeaderMap, path: &str, done: &str) -> String {
+    match session::secret(headers) {
+        Some(secret) => format!("{path}?{}", told(secret, path, done)),
+        None => path.to_owned(),
+    }
 }
 
 /// Who presses a button, when it is them.

@@ -44,6 +44,13 @@ pub(crate) fn csrf(secret: &str) -> String {
     hex(&Sha256::new().chain_update(b"dunlin dashboard form ").chain_update(secret).finalize())
 }
 
+/// What an address carries that tells this session, on one page, what was done.
+pub(super) fn mark(secret: &str, path: &str, done: &str) -> String {
+    let hash = Sha256::new().chain_update(b"dunlin dashboard notice ").chain_update(secret);
+    let hash = hash.chain_update(path).chain_update([0]).chain_update(done).finalize();
+    hex(hash.get(..8).unwrap_or_default())
+}
+
 /// Whether a form is the session's own, in a time that says nothing about where they differ.
 pub(super) fn is_own_form(secret: &str, given: &str) -> bool {
     let expected = csrf(secret);

@@ -88,6 +88,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<&'static str, Trouble>> + Send;
     /// Notes that the viewer looks after an alert.
     fn acknowledge(&self, viewer: &Viewer, alert: &str) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Believes a device no more.
+    fn revoke(&self, viewer: &Viewer, device: &str, press: &Press) -> impl Future<Output = Result<(), Trouble>> + Send;
     fn drift(
         &self,
         viewer: &Viewer,

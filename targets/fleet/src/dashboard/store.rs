@@ -12,7 +12,7 @@ use super::view::{
     RolloutPage, RolloutsPage,
 };
 use crate::auth::{Principal, Role};
-use crate::decide::{self, Action};
+use crate::decide::{self, Acted, Action};
 use crate::error::ApiError;
 use crate::hex;
 use crate::server::App;
@@ -53,20 +53,44 @@ impl Pages {
     }
 }
 
-/// What the last part of an address does, what it takes, and the word for it when it is done.
-fn action(verb: &str, keep: bool) -> Option<(Action, Role, &'static str)> {
+/// What the last part of an address does, and what it takes.
+fn action(verb: &str, devices: &str) -> Option<(Action, Role)> {
     Some(match verb {
-        "start" => (Action::Start, Role::Operator, "started"),
-        "pause" => (Action::Pause, Role::Operator, "paused"),
-        "resume" => (Action::Resume, Role::Operator, "resumed"),
-        "retry" => (Action::Retry, Role::Operator, "retried"),
-        "approve" => (Action::Approve { candidate: None }, Role::Approver, "approved"),
-        "rollback" => (Action::Abort { revert: !keep }, Role::Operator, if keep { "stopped" } else { "reverted" }),
+        "start" => (Action::Start, Role::Operator),
+        "pause" => (Action::Pause, Role::Operator),
+        "resume" => (Action::Resume, Role::Operator),
+        "retry" => (Action::Retry, Role::Operator),
+        "approve" => (Action::Approve { candidate: None }, Role::Approver),
+        "advance" => (Action::Advance, Role::Approver),
+        "waive" => (Action::Waive, Role::Approver),
+        // What becomes of the devices has to be said.
+        "rollback" if matches!(devices, "keep" | "revert") => {
+            (Action::Abort { revert: devices == "revert" }, Role::Operator)
+        }
         chosen => {
             let n = query::rollout::CHOICES.iter().position(|(verb, _)| *verb == chosen)?;
-            (Action::Approve { candidate: u8::try_from(n).ok() }, Role::Approver, "approved")
+            (Action::Approve { candidate: u8::try_from(n).ok() }, Role::Approver)
         }
     })
+}
+
+/// The word for what a rollout is after somebody acted: by what it is now, not by what was wanted.
+fn outcome(action: Action, acted: &Acted) -> &'static str {
+    match (action, acted.stored.rollout.phase()) {
+        (Action::Approve { .. } | Action::Advance | Action::Waive, _) if !acted.changed => "left",
+        (_, Phase::Paused) => "paused",
+        (_, Phase::RolledBack) if acted.stored.takes_back => "reverted",
+        (_, Phase::RolledBack) => "stopped",
+        (Action::Approve { .. }, Phase::Draft) => "approved",
+        (_, Phase::Draft) => "retried",
+        (_, Phase::Completed) => "completed",
+        (Action::Approve { .. }, _) => "approved",
+        (Action::Waive, _) => "waived",
+        (Action::Advance, Phase::Awaiting) => "asked",
+        (Action::Advance, _) => "advanced",
+        (Action::Start, _) => "started",
+        _ => "resumed",
+    }
 }
 
 impl Source for Pages {
@@ -135,23 +159,29 @@ impl Source for Pages {
     }
 
     async fn act(&self, viewer: &Viewer, id: &str, verb: &str, press: &Press) -> Result<&'static str, Trouble> {
-        let keep = press.devices == "keep";
-        let (action, role, done) = action(verb, keep).ok_or(Trouble::Missing("action"))?;
+        let (action, role) = action(verb, &press.devices).ok_or(Trouble::Missing("action"))?;
         let principal = self.principal(viewer).await?;
         principal.at_least(role)?;
-        // Without a base there is nothing to go back to.
-        let stored = decide::act(&self.app, &principal, id, action, press.stage).await?;
+        let acted = decide::act(&self.app, &principal, id, action, press.stage).await?;
         let reason: String = press.reason.trim().chars().take(200).collect();
-        if !reason.is_empty() {
+        // A reason is kept for what was done.
+        if acted.changed && !reason.is_empty() {
             let now = self.now();
             let mut tx = self.app.store.write().await?;
             let detail = serde_json::json!({ "reason": reason, "of": verb });
-            store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "rollout.reason", &stored.id, &detail)
-                .await?;
+            store::audit::append(
+                &mut tx,
+                &viewer.tenant,
+                now,
+                &viewer.actor,
+                "rollout.reason",
+                &acted.stored.id,
+                &detail,
+            )
+            .await?;
             tx.commit().await?;
         }
-        debug_assert!(verb != "rollback" || stored.rollout.phase() == Phase::RolledBack);
-        Ok(done)
+        Ok(outcome(action, &acted))
     }
 
     async fn acknowledge(&self, viewer: &Viewer, alert: &str) -> Result<(), Trouble> {
@@ -165,6 +195,17 @@ impl Source for Pages {
         let detail = serde_json::json!({});
         store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "alert.acknowledge", alert, &detail).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn revoke(&self, viewer: &Viewer, device: &str, press: &Press) -> Result<(), Trouble> {
+        let principal = self.principal(viewer).await?;
+        principal.at_least(Role::Operator)?;
+        let reason: String = press.reason.trim().chars().take(200).collect();
+        let revoked = decide::revoke(&self.app, &principal, device, &reason).await;
+        revoked.map(drop).map_err(|error| match error.status {
+            axum::http::StatusCode::NOT_FOUND => Trouble::Missing("device"),
+            _ => error.into(),
+        })
     }
 
     async fn drift(&self, viewer: &Viewer, frame: Frame, model: Option<&str>) -> Result<DriftPage, Trouble> {

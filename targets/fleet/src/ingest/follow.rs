@@ -24,6 +24,9 @@ pub(super) async fn follow(
     now: i64,
 ) -> Result<Option<Terms>, sqlx::Error> {
     let (device, poll) = (&job.device, &job.poll);
+    if !stored.fits(&device.target) {
+        return Ok(None);
+    }
     // The one by which the device itself finds its place.
     let Some(identity) = device.identity() else { return Ok(None) };
     let has = Has::of(stored, poll);

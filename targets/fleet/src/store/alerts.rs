@@ -104,20 +104,43 @@ pub(crate) async fn acknowledge(
     Ok(done.rows_affected() == 1)
 }
 
-/// Alerts that no webhook has taken yet, tried fewer times than `most`, and due now: tenant, attempts, alert.
+/// Of each tenant the oldest alert that no webhook has taken yet and that was tried fewer times than `most`, if it is due
+/// now: tenant, attempts, alert. Those after it wait for it, so that alerts come in their order; and no tenant's wait for
+/// another's. The longest due first.
 pub(crate) async fn undelivered(
     connection: &mut Connection,
     most: i64,
     now: i64,
 ) -> Result<Vec<(String, i64, Alert)>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT * FROM alerts WHERE delivered = 0 AND attempts < $1 AND due <= $2 ORDER BY tenant, n LIMIT 100",
+        "SELECT alerts.* FROM alerts JOIN (SELECT tenant, MIN(n) AS first FROM alerts
+             WHERE delivered = 0 AND attempts < $1 GROUP BY tenant) AS heads
+         ON heads.tenant = alerts.tenant AND heads.first = alerts.n
+         WHERE alerts.due <= $2 ORDER BY alerts.due, alerts.time, alerts.tenant LIMIT 200",
     )
     .bind(most)
     .bind(now)
     .fetch_all(connection)
     .await?;
     rows.iter().map(|r| Ok((r.try_get("tenant")?, r.try_get("attempts")?, alert(r)?))).collect()
+}
+
+/// A tenant's oldest alert that no webhook has taken yet, as [`undelivered`] has it, if it is due.
+pub(crate) async fn next_undelivered(
+    connection: &mut Connection,
+    tenant: &str,
+    most: i64,
+    now: i64,
+) -> Result<Option<(i64, Alert)>, sqlx::Error> {
+    let row =
+        sqlx::query("SELECT * FROM alerts WHERE tenant = $1 AND delivered = 0 AND attempts < $2 ORDER BY n LIMIT 1")
+            .bind(tenant)
+            .bind(most)
+            .fetch_optional(connection)
+            .await?;
+    let Some(row) = row else { return Ok(None) };
+    let due: i64 = row.try_get("due")?;
+    Ok(Some((row.try_get("attempts")?, alert(&row)?)).filter(|_| due <= now))
 }
 
 /// Takes the next attempt for oneself, and says when the one after it is due should this one not succeed; `false` when

@@ -181,6 +181,64 @@ pub(crate) async fn enrol(
     Ok(done.rows_affected() == 1)
 }
 
+/// A device that is not believed any more.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Revoked {
+    /// Its id.
+    pub(crate) id: String,
+    /// Who revoked it.
+    pub(crate) who: String,
+    /// When, seconds since 1970.
+    pub(crate) time: i64,
+}
+
+/// Takes a device away, and keeps its key among those that do not enrol again; `false` when there is no such device.
+pub(crate) async fn revoke(
+    tx: &mut Connection,
+    tenant: &str,
+    id: &str,
+    who: &str,
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO revoked_devices (tenant, id, pubkey, who, time)
+         SELECT tenant, id, pubkey, CAST($3 AS TEXT), CAST($4 AS BIGINT) FROM devices WHERE tenant = $1 AND id = $2
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant)
+    .bind(id)
+    .bind(who)
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    let done =
+        sqlx::query("DELETE FROM devices WHERE tenant = $1 AND id = $2").bind(tenant).bind(id).execute(tx).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A device that was revoked, if it was.
+pub(crate) async fn revoked(
+    connection: &mut Connection,
+    tenant: &str,
+    id: &str,
+) -> Result<Option<Revoked>, sqlx::Error> {
+    let row = sqlx::query("SELECT id, who, time FROM revoked_devices WHERE tenant = $1 AND id = $2")
+        .bind(tenant)
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    row.map(|r| Ok(Revoked { id: r.try_get("id")?, who: r.try_get("who")?, time: r.try_get("time")? })).transpose()
+}
+
+/// How many devices run a package, as they said last.
+pub(crate) async fn running(connection: &mut Connection, tenant: &str, digest: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT COUNT(*) FROM devices WHERE tenant = $1 AND running = $2")
+        .bind(tenant)
+        .bind(digest)
+        .fetch_one(connection)
+        .await
+}
+
 pub(crate) async fn total(connection: &mut Connection, tenant: &str) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT COUNT(*) FROM devices WHERE tenant = $1").bind(tenant).fetch_one(connection).await
 }

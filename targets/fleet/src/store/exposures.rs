@@ -200,6 +200,39 @@ pub(crate) async fn ways(
 }
 
 /// Forgets who took part, and their days.
+/// Notes what a device runs from now on in rollouts that nobody is told about any more: those that are live note it
+/// themselves.
+pub(crate) async fn runs_now(
+    tx: &mut Connection,
+    tenant: &str,
+    device: &str,
+    running: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    // Candidates are a JSON list of digests, which have no characters that mean anything to LIKE.
+    sqlx::query(
+        "UPDATE exposures SET runs = CASE WHEN EXISTS (SELECT 1 FROM rollouts WHERE rollouts.tenant = exposures.tenant
+             AND rollouts.id = exposures.rollout AND rollouts.candidates LIKE $3) THEN 1 ELSE 0 END
+         WHERE tenant = $1 AND device = $2
+         AND rollout IN (SELECT id FROM rollouts WHERE rollouts.tenant = $1 AND rollouts.live = 0)",
+    )
+    .bind(tenant)
+    .bind(device)
+    .bind(format!("%\"{}\"%", running.unwrap_or("-")))
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// Forgets a device that is not believed any more.
+pub(crate) async fn forget_device(tx: &mut Connection, tenant: &str, device: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM exposures WHERE tenant = $1 AND device = $2")
+        .bind(tenant)
+        .bind(device)
+        .execute(tx)
+        .await
+        .map(drop)
+}
+
 pub(crate) async fn forget(tx: &mut Connection, tenant: &str, rollout: &str) -> Result<(), sqlx::Error> {
     for statement in [
         "DELETE FROM device_days WHERE tenant = $1 AND rollout = $2",

@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { both: include_str!("../../migrations/0002.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0003.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0004.sql"), sqlite: "", postgres: "" },
+    Migration { both: include_str!("../../migrations/0005.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0006.sql"), sqlite: "", postgres: "" },
 ];
 

@@ -151,3 +151,43 @@ pub(crate) async fn artifact_len(
     .fetch_optional(connection)
     .await
 }
+
+/// Lets one publish or delete after the other, of all tenants, until the transaction ends: they may have the same bytes.
+pub(crate) async fn lock(tx: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE settings SET value = value WHERE name = 'seal'").execute(tx).await.map(drop)
+}
+
+/// Deletes a package and the differences from it and to it. The bytes that this frees of the tenant's quota, and the hashes
+/// that nothing names any more, of any tenant.
+pub(crate) async fn delete(tx: &mut Connection, tenant: &str, of: &Package) -> Result<(i64, Vec<String>), sqlx::Error> {
+    let rows = sqlx::query("SELECT hash, len FROM deltas WHERE tenant = $1 AND (base = $2 OR digest = $2)")
+        .bind(tenant)
+        .bind(&of.digest)
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut bytes = of.len;
+    let mut hashes = vec![of.hash.clone()];
+    for row in &rows {
+        bytes += row.try_get::<i64, _>("len")?;
+        hashes.push(row.try_get("hash")?);
+    }
+    for statement in [
+        "DELETE FROM deltas WHERE tenant = $1 AND (base = $2 OR digest = $2)",
+        "DELETE FROM packages WHERE tenant = $1 AND digest = $2",
+    ] {
+        sqlx::query(statement).bind(tenant).bind(&of.digest).execute(&mut *tx).await?;
+    }
+    let mut unnamed = Vec::new();
+    for hash in hashes {
+        let named: i64 = sqlx::query_scalar(
+            "SELECT (SELECT COUNT(*) FROM packages WHERE hash = $1) + (SELECT COUNT(*) FROM deltas WHERE hash = $1)",
+        )
+        .bind(&hash)
+        .fetch_one(&mut *tx)
+        .await?;
+        if named == 0 {
+            unnamed.push(hash);
+        }
+    }
+    Ok((bytes, unnamed))
+}

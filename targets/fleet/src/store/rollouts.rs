@@ -14,6 +14,8 @@ pub(crate) struct Stored {
     pub(crate) id: String,
     /// The model's name.
     pub(crate) name: String,
+    /// What its packages are for; devices of another target have no part in it.
+    pub(crate) target: String,
     /// Digests of the candidates.
     pub(crate) candidates: Vec<String>,
     /// What devices run that take part; nothing: whatever.
@@ -78,6 +80,17 @@ impl Stored {
         (canary.n() > 0).then(|| (1.0 - canary.mean(), canary.n()))
     }
 
+    /// Whether its packages are for a device of this target.
+    pub(crate) fn fits(&self, target: &str) -> bool {
+        self.target == "any" || self.target == target
+    }
+
+    /// Whether devices that confirmed the candidate cannot go back, as whoever drafted it knew.
+    pub(crate) fn irreversible(&self) -> bool {
+        let request: serde_json::Value = serde_json::from_str(&self.request).unwrap_or_default();
+        request["irreversible"] == true
+    }
+
     /// Another stage or epoch: days begin anew.
     pub(crate) fn enter(&mut self, now: i64, epoch: bool) {
         self.day_base = self.day(now).max(self.days) + 1;
@@ -100,6 +113,7 @@ fn stored(row: &sqlx::any::AnyRow) -> Result<Stored, sqlx::Error> {
         tenant: row.try_get("tenant")?,
         id: row.try_get("id")?,
         name: row.try_get("name")?,
+        target: row.try_get("target")?,
         candidates: serde_json::from_str(&candidates).map_err(decode)?,
         base: row.try_get("base")?,
         request: row.try_get("request")?,
@@ -176,9 +190,9 @@ fn blobs(of: &Stored) -> Result<(String, Vec<u8>, Vec<u8>), sqlx::Error> {
 pub(crate) async fn insert(tx: &mut Connection, of: &Stored) -> Result<bool, sqlx::Error> {
     let (candidates, state, evidence) = blobs(of)?;
     let done = sqlx::query(
-        "INSERT INTO rollouts (tenant, id, name, candidates, base, request, state, evidence, phase, stage, live,
+        "INSERT INTO rollouts (tenant, id, name, target, candidates, base, request, state, evidence, phase, stage, live,
          day_base, days, started, entered, started_by, created, sequence, signed, expires, takes_back, verdicts,
-         version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, 0, 0, '', $10, 0, 0, 0, 0, 0, 1)
+         version) VALUES ($1, $2, $3, $11, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, 0, 0, '', $10, 0, 0, 0, 0, 0, 1)
          ON CONFLICT DO NOTHING",
     )
     .bind(&of.tenant)
@@ -191,6 +205,7 @@ pub(crate) async fn insert(tx: &mut Connection, of: &Stored) -> Result<bool, sql
     .bind(evidence)
     .bind(format!("{:?}", of.rollout.phase()))
     .bind(of.created)
+    .bind(&of.target)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -230,34 +245,32 @@ pub(crate) async fn update(tx: &mut Connection, of: &Stored) -> Result<bool, sql
     Ok(done.rows_affected() == 1)
 }
 
-/// The next sequence of a model's documents; the row is locked until the transaction ends.
-pub(crate) async fn next_sequence(tx: &mut Connection, tenant: &str, name: &str) -> Result<i64, sqlx::Error> {
+/// The next sequence of a model's documents: the time, in seconds since 1970, or one more than the last if that is later.
+/// So a database that was put back to an older state goes on above what devices have seen. The row is locked until the
+/// transaction ends.
+pub(crate) async fn next_sequence(tx: &mut Connection, tenant: &str, name: &str, now: i64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO sequences (tenant, name, value) VALUES ($1, $2, 1)
-         ON CONFLICT (tenant, name) DO UPDATE SET value = sequences.value + 1 RETURNING value",
+        "INSERT INTO sequences (tenant, name, value) VALUES ($1, $2, $3) ON CONFLICT (tenant, name) DO UPDATE
+         SET value = CASE WHEN sequences.value < $3 THEN $3 ELSE sequences.value + 1 END RETURNING value",
     )
     .bind(tenant)
     .bind(name)
+    .bind(now)
     .fetch_one(tx)
     .await
 }
 
 /// Sets aside what another rollout of the model has taken the place of. Nobody is told about it any more.
-pub(crate) async fn retire(
-    tx: &mut Connection,
-    tenant: &str,
-    name: &str,
-    phase: &str,
-    except: &str,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn retire(tx: &mut Connection, of: &Stored) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE rollouts SET live = 0, version = version + 1
-         WHERE tenant = $1 AND name = $2 AND phase = $3 AND id <> $4 AND live = 1",
+         WHERE tenant = $1 AND name = $2 AND phase IN ('Completed', 'RolledBack') AND id <> $3 AND target = $4
+         AND live = 1",
     )
-    .bind(tenant)
-    .bind(name)
-    .bind(phase)
-    .bind(except)
+    .bind(&of.tenant)
+    .bind(&of.name)
+    .bind(&of.id)
+    .bind(&of.target)
     .execute(tx)
     .await
     .map(drop)
@@ -293,6 +306,23 @@ pub(crate) async fn of_candidate(
          AND candidates LIKE $2 LIMIT 1",
     )
     .bind(tenant)
+    .bind(format!("%\"{digest}\"%"))
+    .fetch_optional(connection)
+    .await
+}
+
+/// A rollout that has a package as candidate or base and may still need it: a draft, or one that devices are told about.
+pub(crate) async fn that_needs(
+    connection: &mut Connection,
+    tenant: &str,
+    digest: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT id FROM rollouts WHERE tenant = $1 AND (base = $2 OR candidates LIKE $3)
+         AND (live = 1 OR phase IN ('Draft', 'Running', 'Awaiting', 'Paused')) ORDER BY id LIMIT 1",
+    )
+    .bind(tenant)
+    .bind(digest)
     .bind(format!("%\"{digest}\"%"))
     .fetch_optional(connection)
     .await
@@ -363,6 +393,25 @@ pub(crate) async fn verdicts(
         .collect()
 }
 
+/// In the place of the stage that an approval leaves: that of a draft, to start.
+pub(crate) const START: i64 = -1;
+
+/// Who approved that an attempt starts, if somebody did.
+pub(crate) async fn approved_start(
+    tx: &mut Connection,
+    tenant: &str,
+    rollout: &str,
+    attempt: i64,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT who FROM approvals WHERE tenant = $1 AND rollout = $2 AND attempt = $3 AND stage = $4")
+        .bind(tenant)
+        .bind(rollout)
+        .bind(attempt)
+        .bind(START)
+        .fetch_optional(tx)
+        .await
+}
+
 /// Notes an approval; `false` when the stage has one.
 pub(crate) async fn approve(
     tx: &mut Connection,
@@ -383,23 +432,30 @@ pub(crate) async fn approve(
     Ok(done.rows_affected() == 1)
 }
 
-/// A sequence above `seen` for a rollout's documents, if the model's documents have come that far; a device that claims
-/// to have seen more than there is pushes nothing.
+/// Seconds between renewals because a device has seen documents that this database does not know of. It was put back to
+/// an older state, or the device makes that up; which must not make the fleet's documents new at each of its polls.
+pub(crate) const RENEWS: i64 = 600;
+
+/// A sequence of at least `seen` for a rollout's documents: if the model's documents have come that far, or could have in
+/// a later state of this database, which was put back to an older one. A device that claims more pushes nothing.
 pub(crate) async fn renew_sequence(tx: &mut Connection, of: &Stored, seen: u64, now: i64) -> Result<i64, sqlx::Error> {
     let current: Option<i64> = sqlx::query_scalar("SELECT value FROM sequences WHERE tenant = $1 AND name = $2")
         .bind(&of.tenant)
         .bind(&of.name)
         .fetch_optional(&mut *tx)
         .await?;
-    let row: i64 = sqlx::query_scalar("SELECT sequence FROM rollouts WHERE tenant = $1 AND id = $2")
+    let row = sqlx::query("SELECT sequence, signed FROM rollouts WHERE tenant = $1 AND id = $2")
         .bind(&of.tenant)
         .bind(&of.id)
         .fetch_one(&mut *tx)
         .await?;
-    if super::unsigned(row) >= seen || super::unsigned(current.unwrap_or(0)) < seen {
+    let (row, signed): (i64, i64) = (row.try_get("sequence")?, row.try_get("signed")?);
+    let is_known = super::unsigned(current.unwrap_or(0)) >= seen;
+    let is_of_later = seen <= super::unsigned(now) && now - signed >= RENEWS;
+    if super::unsigned(row) >= seen || !is_known && !is_of_later {
         return Ok(row);
     }
-    let next = next_sequence(tx, &of.tenant, &of.name).await?;
+    let next = next_sequence(tx, &of.tenant, &of.name, now).await?;
     // Whoever decides at this moment loses against the version, and tries again.
     sqlx::query("UPDATE rollouts SET sequence = $3, signed = $4, version = version + 1 WHERE tenant = $1 AND id = $2")
         .bind(&of.tenant)

@@ -12,18 +12,39 @@ use super::Connection;
 pub(crate) struct Settings {
     /// Seconds between a device's polls, on average.
     pub(crate) poll_seconds: u32,
-    /// Whether a stage after the first may begin only when somebody else than who started the rollout approves.
+    /// Whether somebody else than who started a rollout approves before it serves on more than 5 % of the devices, or on a ring
+    /// after ring 1; where it does so at once, before it starts.
     pub(crate) two_person: bool,
     /// Devices that may be enrolled.
     pub(crate) max_devices: i64,
     /// Bytes of packages and deltas that may be stored.
     pub(crate) max_bytes: i64,
-    /// Requests a second of all the tenant's operators together.
+    /// Requests a second with each of the tenant's tokens.
     pub(crate) operator_rate: u32,
     /// Requests a second of all the tenant's devices together.
     pub(crate) device_rate: u32,
     /// Where alerts are posted as JSON.
     pub(crate) webhook: Option<String>,
+    /// For how long what devices sent is kept.
+    pub(crate) retention: Retention,
+}
+
+/// Days for which what devices sent is kept; 0: for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retention {
+    /// Reports as they came, from their arrival; at least a week, in which they are summed and judged.
+    pub(crate) reports: u32,
+    /// Days of devices in rollouts that ended, from when their last stage began. Verdicts and what they are based on stay.
+    pub(crate) device_days: u32,
+    /// Sums of hours, and how many devices ran what.
+    pub(crate) hours: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { reports: 90, device_days: 90, hours: 730 }
+    }
 }
 
 impl Default for Settings {
@@ -36,6 +57,7 @@ impl Default for Settings {
             operator_rate: 100,
             device_rate: 5000,
             webhook: None,
+            retention: Retention::default(),
         }
     }
 }
@@ -118,4 +140,14 @@ pub(crate) async fn reserve(tx: &mut Connection, tenant: &str, bytes: i64, most:
         .execute(tx)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Takes bytes off what counts for a tenant's quota.
+pub(crate) async fn release(tx: &mut Connection, tenant: &str, bytes: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE tenants SET stored = CASE WHEN stored > $2 THEN stored - $2 ELSE 0 END WHERE id = $1")
+        .bind(tenant)
+        .bind(bytes)
+        .execute(tx)
+        .await
+        .map(drop)
 }

@@ -210,6 +210,12 @@ fn who_is_killed_while_it_decides_is_taken_over() {
 fn it_stops_in_order() {
     on_each_engine(|folder, database| async move {
         let system = token(&folder, &database);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&folder).expect("the folder").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "its owner's alone");
+        }
         let (program, client) = start(&folder, &database);
         let tenant = site::tenant(&client, &system, "a", 1, json!({})).await;
         let clock = ManualClock::new();

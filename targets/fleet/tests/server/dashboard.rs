@@ -155,7 +155,7 @@ fn pages_say_what_the_store_has() {
             ("/devices?ring=ring+3", &["0 devices"]),
             (&format!("/devices/{device}"), &["100 inferences", "enrolled", "Public key"]),
             ("/flags", &["bicycles", "on where region is"]),
-            ("/audit", &["rollout.start", "are whole", "session.open"]),
+            ("/audit", &["rollout.start", "are whole", "session.open", "<a href=\"/rollouts/r\">r</a>"]),
         ] {
             let answer = get(&site, path, &cookie).await;
             let page = text(&answer);
@@ -190,6 +190,78 @@ fn pages_say_what_the_store_has() {
         if database.engine == "sqlite" {
             browse(&site, &tenant, &other, &device).await;
         }
+        site.server.stop().await;
+    });
+}
+
+/// Presses a button of the rollout's page, with a form that says what an older page said.
+async fn press(site: &Site, cookie: &str, path: &str, fields: &str) -> Answer {
+    press_on(site, cookie, "/rollouts/r", path, fields).await
+}
+
+/// Presses a button of a page.
+pub(crate) async fn press_on(site: &Site, cookie: &str, page: &str, path: &str, fields: &str) -> Answer {
+    let page = text(&get(site, page, cookie).await);
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a form");
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded".to_owned()),
+        ("sec-fetch-site", "same-origin".to_owned()),
+        ("cookie", cookie.to_owned()),
+    ];
+    site.client.send("POST", path, &headers, format!("csrf={csrf}&{fields}")).await.expect("an answer")
+}
+
+/// Where an answer sends the browser, and what that page says was done.
+pub(crate) async fn told(site: &Site, cookie: &str, answer: &Answer) -> String {
+    assert_eq!(answer.status.as_u16(), 303, "{}", text(answer));
+    let to = answer.headers.get("location").and_then(|l| l.to_str().ok()).expect("an address").to_owned();
+    let page = text(&get(site, &to, cookie).await);
+    let notice = page.split("class=\"notice\"").nth(1).and_then(|rest| rest.split("</p>").next());
+    notice.unwrap_or_default().to_owned()
+}
+
+/// What is pressed on a page that is older than the rollout's stage is done, or said not to have been.
+#[test]
+fn an_old_page_stops_what_has_moved_on() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let stages =
+            json!([{ "canary_percent": 2, "control_percent": 5 }, { "canary_percent": 4, "control_percent": 5 }]);
+        super::rollouts::begun(&site, &tenant, stages).await;
+        let cookie = sign_in(&site, &tenant.approver).await;
+        let phase = async || {
+            let now = site.client.call("GET", "/v1/rollouts/r", &tenant.viewer, Value::Null).await.ok();
+            now["phase"].as_str().unwrap_or_default().to_owned()
+        };
+        let reasons = async || {
+            let log = site.client.call("GET", "/v1/audit?limit=1000", &tenant.viewer, Value::Null).await.ok();
+            log.as_array().expect("a list").iter().filter(|e| e["action"] == "rollout.reason").count()
+        };
+        site.client.call("POST", "/v1/rollouts/r/advance", &tenant.approver, json!({ "stage": 0 })).await.ok();
+        // Dialogs of stage 0, pressed in stage 1.
+        let answer = press(&site, &cookie, "/rollouts/r/pause", "stage=0&reason=dark").await;
+        assert!(told(&site, &cookie, &answer).await.contains("Paused"), "{:?}", answer.headers);
+        assert_eq!((phase().await.as_str(), reasons().await), ("Paused", 1));
+        let answer = press(&site, &cookie, "/rollouts/r/resume", "stage=0&reason=").await;
+        assert!(told(&site, &cookie, &answer).await.contains("Resumed"));
+        // To leave a stage that was left is nothing, and nothing is noted.
+        let answer = press(&site, &cookie, "/rollouts/r/advance", "stage=0&reason=late").await;
+        assert!(told(&site, &cookie, &answer).await.contains("Nothing was done"));
+        assert_eq!(reasons().await, 1);
+        let answer = press(&site, &cookie, "/rollouts/r/waive", "stage=1&reason=rare").await;
+        assert!(told(&site, &cookie, &answer).await.contains("Waived"));
+        // What becomes of the devices has to be said.
+        assert_eq!(press(&site, &cookie, "/rollouts/r/rollback", "stage=0&reason=").await.status.as_u16(), 404);
+        let answer = press(&site, &cookie, "/rollouts/r/rollback", "stage=0&reason=&devices=keep").await;
+        assert!(told(&site, &cookie, &answer).await.contains("Stopped"));
+        assert_eq!(phase().await, "RolledBack");
+        let answer = press(&site, &cookie, "/rollouts/r/rollback", "stage=0&reason=&devices=revert").await;
+        assert!(told(&site, &cookie, &answer).await.contains("Rolled back"));
+        assert_eq!(press(&site, &cookie, "/rollouts/r/pause", "stage=0&reason=").await.status.as_u16(), 409);
+        // A link from elsewhere says nothing.
+        let page = text(&get(&site, "/rollouts/r?done=reverted", &cookie).await);
+        assert!(page.contains("rolled back") && !page.contains("class=\"notice\""), "{page}");
         site.server.stop().await;
     });
 }

@@ -145,6 +145,10 @@ fn artifacts_come_in_ranges_to_those_with_an_address() {
         assert!(!offer.delta);
         let whole = get(&offer.url, &[]).await;
         assert_eq!((whole.status.as_u16(), &whole.body[..]), (200, &two.bytes[..]));
+        assert_eq!(whole.headers["content-length"], two.bytes.len().to_string().as_str());
+        let path = format!("/v1/packages/{}/content", two.id());
+        let content = site.client.call("GET", &path, &tenant.viewer, Value::Null).await;
+        assert_eq!((content.status.as_u16(), &content.body[..]), (200, &two.bytes[..]));
         // In pieces that do not divide it, as after power cuts.
         let mut fetched: Vec<u8> = Vec::new();
         while fetched.len() < two.bytes.len() {
@@ -267,4 +271,122 @@ pub(crate) async fn stored(url: &str) -> std::collections::BTreeSet<(String, i64
     let rows = sqlx::query("SELECT device, boot, seq FROM reports").fetch_all(&pool).await.expect("rows");
     pool.close().await;
     rows.iter().map(|r| (r.get("device"), r.get("boot"), r.get("seq"))).collect()
+}
+
+/// Who fetches too often waits, as who polls too often does.
+#[test]
+fn artifacts_have_the_fleets_rate() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({ "device_rate": 10 })).await;
+        let (one, two) =
+            super::rollouts::begun(&site, &tenant, json!([{ "canary_percent": 100, "zero_failures": true }])).await;
+        let mut device = Device::enrol(&site.client, &tenant, 1, Some(one.digest), &site.clock).await;
+        let offer = device.poll(&site.client).await.offer.expect("an offer");
+        let mut refused = 0;
+        for _ in 0..60 {
+            let answer = site.client.send("GET", &offer.url, &[], "").await.expect("an answer");
+            match answer.status.as_u16() {
+                200 => assert_eq!(answer.body, two.bytes),
+                429 => refused += usize::from(answer.headers.contains_key("retry-after")),
+                other => panic!("{other}"),
+            }
+        }
+        assert!((1..60).contains(&refused), "{refused} of 60 at once at 10 a second");
+        site.server.stop().await;
+    });
+}
+
+/// A key that was stolen is not believed any more, and its device counts in no rollout.
+#[test]
+fn a_revoked_device_is_refused_for_good() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let (one, _) = super::rollouts::begun(
+            &site,
+            &tenant,
+            json!([{ "canary_percent": 50, "control_percent": 50, "device_days": 100 }]),
+        )
+        .await;
+        let mut flock = super::rollouts::Flock::enrol(&site, &tenant, 8, &one).await;
+        flock.poll(&site).await;
+        let assigned = async || {
+            let status = super::rollouts::status(&site, &tenant, "r").await;
+            let ways = status["arms"]["ways"].as_array().expect("ways").clone();
+            ways.iter().filter_map(|w| w["assigned"].as_i64()).sum::<i64>()
+        };
+        assert_eq!(assigned().await, 8);
+        let path = format!("/v1/devices/{}", hex(&flock.devices[3].id));
+        site.client.call("DELETE", &path, &tenant.viewer, Value::Null).await.refused(403);
+        let revoked = site.client.call("DELETE", &path, &tenant.operator, Value::Null).await.ok();
+        assert_eq!(revoked["who"], "a-operator", "{revoked}");
+        site.clock.skip(60);
+        let again = site.client.call("DELETE", &path, &tenant.admin, Value::Null).await.ok();
+        assert_eq!(again, revoked, "once is enough");
+        let answer = flock.devices[3].try_poll(&site.client).await.expect("an answer");
+        assert!(answer.refused(401).contains("revoked"));
+        device::enrol(&site.client, &tenant.enrol, &flock.devices[3].key).await.refused(403);
+        site.client.call("GET", &path, &tenant.viewer, Value::Null).await.refused(404);
+        site.client.call("DELETE", "/v1/devices/00", &tenant.operator, Value::Null).await.refused(404);
+        assert_eq!(assigned().await, 7);
+        let log = site.client.call("GET", "/v1/audit?limit=1000", &tenant.viewer, Value::Null).await.ok();
+        let entries = log.as_array().expect("a list").iter().filter(|e| e["action"] == "device.revoke").count();
+        assert_eq!(entries, 1, "{log}");
+
+        // And from the dashboard.
+        let cookie = super::dashboard::sign_in(&site, &tenant.operator).await;
+        let address = format!("/devices/{}", hex(&flock.devices[4].id));
+        let answer =
+            super::dashboard::press_on(&site, &cookie, &address, &format!("{address}/revoke"), "reason=lost").await;
+        assert!(super::dashboard::told(&site, &cookie, &answer).await.contains("Revoked"));
+        flock.devices[4].try_poll(&site.client).await.expect("an answer").refused(401);
+        site.server.stop().await;
+    });
+}
+
+/// What devices sent is kept for as many days as the tenant says.
+#[test]
+fn reports_and_days_are_kept_for_their_time() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let keeps =
+            site.tenant("keeps", 1, json!({ "retention": { "reports": 0, "device_days": 0, "hours": 0 } })).await;
+        let tenant = site.tenant("a", 2, json!({})).await;
+        let bad = json!({ "retention": { "reports": 3 } });
+        site.client.call("PUT", "/v1/tenant", &tenant.admin, bad).await.refused(422);
+        let good = json!({ "retention": { "reports": 30, "device_days": 30, "hours": 30 } });
+        site.client.call("PUT", "/v1/tenant", &tenant.admin, good).await.ok();
+        for tenant in [&keeps, &tenant] {
+            let stages = json!([{ "canary_percent": 50, "control_percent": 50, "device_days": 1000 }]);
+            let (one, _) = super::rollouts::begun(&site, tenant, stages).await;
+            let mut flock = super::rollouts::Flock::enrol(&site, tenant, 4, &one).await;
+            flock.day(&site, false).await;
+            let end = json!({ "devices": "keep" });
+            site.client.call("POST", "/v1/rollouts/r/abort", &tenant.operator, end).await.ok();
+        }
+        let rows = async || {
+            let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
+            let mut counts = Vec::new();
+            for of in ["a", "keeps"] {
+                for table in ["reports", "device_days", "hours"] {
+                    let text = format!("SELECT COUNT(*) FROM {table} WHERE tenant = $1");
+                    let n: i64 =
+                        sqlx::query_scalar(sqlx::AssertSqlSafe(text)).bind(of).fetch_one(&pool).await.expect("a count");
+                    counts.push(n > 0);
+                }
+            }
+            pool.close().await;
+            counts
+        };
+        site.clock.skip(20 * 86_400);
+        site.server.tick().await;
+        assert_eq!(rows().await, [true; 6], "not yet");
+        site.clock.skip(11 * 86_400);
+        site.server.tick().await;
+        assert_eq!(rows().await, [false, false, true, true, true, true], "and hours of these days have come");
+        let verdicts = site.client.call("GET", "/v1/rollouts/r/verdicts", &tenant.viewer, Value::Null).await.ok();
+        assert!(!verdicts.as_array().expect("a list").is_empty(), "what was decided stays");
+        site.server.stop().await;
+    });
 }

@@ -2,10 +2,12 @@
 
 use dunlin_fleet::store::{Store, audit};
 use dunlin_fleet::{hex, openapi};
+use dunlin_update::trust::{Document, Role as Signer};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use super::device::{self, Device};
-use super::site::{Site, on_each_engine, publish};
+use super::site::{Published, Site, on_each_engine, publish};
 
 /// Every route of the OpenAPI document, with every role and with another tenant's things: who may not is refused, and
 /// nobody sees what is another tenant's.
@@ -275,6 +277,8 @@ fn rates_and_quotas_hold() {
             }
         }
         assert!(refused > 0, "two hundred at once are more than twenty a second");
+        // Only who asks too often waits: somebody else may want to stop a rollout now.
+        site.client.call("GET", "/v1/tenant", &tenant.operator, Value::Null).await.ok();
         for n in 0..2 {
             Device::enrol(&site.client, &tenant, n, None, &site.clock).await;
         }
@@ -305,11 +309,61 @@ fn a_backup_gives_the_same_server() {
         let tenant = site.tenant("a", 1, json!({})).await;
         let package = tenant.keys.package("m", 1, 3000);
         publish(&site.client, &tenant, &package).await.ok();
+        let next = tenant.keys.package("m", 2, 3000);
+        publish(&site.client, &tenant, &next).await.ok();
+        let stages = json!([{ "canary_percent": 60, "control_percent": 40, "device_days": 1000 }]);
+        let draft = json!({ "candidates": [next.id()], "base": package.id(),
+            "strategy": { "kind": "stages", "stages": stages } });
+        site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
+        site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+        let variants = json!([["off", { "Bool": false }], ["on", { "Bool": true }]]);
+        let flags = |version: u32, on: u32| {
+            json!({ "version": version, "flags": [{ "key": "f", "default": on, "variants": variants }] })
+        };
+        site.client.call("PUT", "/v1/flags", &tenant.operator, flags(0, 0)).await.ok();
+        let mut flock = super::rollouts::Flock::enrol(&site, &tenant, 20, &package).await;
+        for _ in 0..4 {
+            flock.poll(&site).await;
+        }
+        let canary = flock.running(&next);
+        assert!(canary > 4, "{canary}");
         let store = Store::open(&database.url, 2).await.expect("opens");
         let config = super::site::config(&place, &database, &site.clock);
         let copy = folder.path().join("backup");
+        // An upload that is on its way, and one that is gone when its turn comes.
+        std::fs::write(place.join("artifacts/upload#1"), "part").expect("written");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(place.join("nowhere"), place.join("artifacts/gone#1")).expect("a link");
         dunlin_fleet::backup::backup(&store, &config, &copy).await.expect("a backup");
+        dunlin_fleet::backup::backup(&store, &config, &copy).await.expect_err("there is one already");
+        #[cfg(unix)]
+        for (path, mode) in [
+            (place.join("fleet.db"), 0o600),
+            (copy.clone(), 0o700),
+            (copy.join("fleet.db"), 0o600),
+            (copy.join("keys/a.rollout.key"), 0o600),
+        ] {
+            use std::os::unix::fs::PermissionsExt as _;
+            let has = std::fs::metadata(&path).expect("it is there").permissions().mode();
+            assert_eq!(has & 0o777, mode, "{}", path.display());
+        }
         store.close().await;
+        // After it devices see later documents.
+        site.clock.skip(3600);
+        for action in ["pause", "resume", "pause", "resume"] {
+            site.client.call("POST", &format!("/v1/rollouts/r/{action}"), &tenant.operator, Value::Null).await.ok();
+        }
+        site.client.call("PUT", "/v1/flags", &tenant.operator, flags(1, 1)).await.ok();
+        let sequence = |document: &[u8]| {
+            let document = Document::read(document, Signer::Rollout).expect("a document");
+            let (_, payload): (&str, &[u8]) = postcard::from_bytes(document.payload()).expect("flags");
+            dunlin_rollout::Flags::open(payload).expect("flags").sequence()
+        };
+        let seen = super::rollouts::status(&site, &tenant, "r").await["sequence"].as_u64().expect("a sequence");
+        for device in &mut flock.devices {
+            let document = device.poll(&site.client).await.flags.expect("later flags");
+            (device.flags, device.sequence) = (sequence(&document), seen);
+        }
         site.server.stop().await;
         dunlin_fleet::backup::restore(&copy, &place).expect_err("not empty");
         let other = folder.path().join("other");
@@ -323,6 +377,125 @@ fn a_backup_gives_the_same_server() {
         assert_eq!(root["problem"], Value::Null, "the key came along");
         // The same package is known, and its bytes are there.
         publish(&client, &tenant, &package).await.ok();
+        // Its flags are in force again, and can be changed; so can the rollout be ended.
+        site.clock.skip(3600);
+        let device = &mut flock.devices[0];
+        let renewed = sequence(&device.poll(&client).await.flags.expect("the flags that there are now"));
+        assert!(renewed > device.flags, "{renewed} after {}", device.flags);
+        device.flags = renewed;
+        site.clock.skip(60);
+        client.call("PUT", "/v1/flags", &tenant.operator, flags(1, 0)).await.ok();
+        let changed = sequence(&device.poll(&client).await.flags.expect("changed flags"));
+        assert!(changed > renewed, "{changed} after {renewed}");
+        client.call("POST", "/v1/rollouts/r/abort", &tenant.operator, json!({ "devices": "revert" })).await.ok();
+        for _ in 0..4 {
+            for device in &mut flock.devices {
+                device.poll(&client).await;
+            }
+        }
+        assert_eq!((flock.running(&next), flock.running(&package)), (0, 20), "all went back");
+        server.stop().await;
+    });
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let text = site.client.send("GET", "/v1/nothing", &[], "").await.expect("an answer").refused(404);
+        assert!(text.contains("GET /v1/nothing"), "{text}");
+        let text = site.client.send("PATCH", "/v1/tenant", &[], "").await.expect("an answer").refused(405);
+        assert!(text.contains("PATCH"), "{text}");
+        site.server.stop().await;
+    });
+}
+
+/// What no rollout and no device needs can be deleted, and its bytes are free.
+#[test]
+fn packages_that_nothing_needs_are_deleted() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({ "max_bytes": 70_000 })).await;
+        let other = site.tenant("b", 1, json!({})).await;
+        let make = |n| tenant.keys.package("m", n, 20_000);
+        let (one, two, three) = (make(1), make(2), make(3));
+        publish(&site.client, &tenant, &one).await.ok();
+        publish(&site.client, &tenant, &two).await.ok();
+        // The same bytes, which somebody else has too.
+        publish(&site.client, &other, &two).await.ok();
+        let delta = dunlin_update::delta::encode(Some(&one.bytes), &two.bytes, &Default::default()).expect("encodes");
+        let headers = [("authorization", format!("Bearer {}", tenant.operator))];
+        let path = format!("/v1/packages/{}/deltas/{}", two.id(), one.id());
+        site.client.send("PUT", &path, &headers, delta.patch).await.expect("an answer").ok();
+        publish(&site.client, &tenant, &three).await.refused(507);
+        let delete = async |id: &str| {
+            site.client.call("DELETE", &format!("/v1/packages/{id}"), &tenant.operator, Value::Null).await
+        };
+        let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "canary" } });
+        site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft.clone()).await.ok();
+        for package in [&one, &two] {
+            assert!(delete(&package.id()).await.refused(409).contains("\"r\""));
+        }
+        // One that was given up needs nothing, but devices do.
+        site.client.call("POST", "/v1/rollouts/r/abort", &tenant.operator, json!({ "devices": "keep" })).await.ok();
+        let mut device = Device::enrol(&site.client, &tenant, 1, Some(one.digest), &site.clock).await;
+        device.poll(&site.client).await;
+        assert!(delete(&one.id()).await.refused(409).contains("run it"));
+        delete(&two.id()).await.ok();
+        delete(&two.id()).await.refused(404);
+        publish(&site.client, &tenant, &three).await.ok();
+        let path = format!("/v1/packages/{}/content", two.id());
+        site.client.call("GET", &path, &tenant.viewer, Value::Null).await.refused(404);
+        let theirs = site.client.call("GET", &path, &other.viewer, Value::Null).await;
+        assert_eq!(&theirs.body[..], &two.bytes[..], "somebody else's stays");
+        let path = format!("/v1/packages/{}", two.id());
+        site.client.call("DELETE", &path, &other.operator, Value::Null).await.ok();
+        let kept = |of: &Published| {
+            let name = hex(&<[u8; 32]>::from(sha2::Sha256::digest(&of.bytes)));
+            folder.join("artifacts").join(&name[..2]).join(&name).exists()
+        };
+        assert_eq!((kept(&one), kept(&two), kept(&three)), (true, false, true));
+        // Published anew it is there again.
+        publish(&site.client, &other, &two).await.ok();
+        assert!(kept(&two));
+        site.server.stop().await;
+    });
+}
+
+/// Who sends a request too slowly is not waited for.
+#[test]
+fn slow_requests_are_not_waited_for() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    runtime.block_on(async {
+        let url = format!("sqlite://{}", folder.path().join("fleet.db").display());
+        let database = super::database::Database { engine: "sqlite", url };
+        let mut config = super::site::config(folder.path(), &database, &dunlin_fleet::ManualClock::new());
+        config.patience = std::time::Duration::from_secs(1);
+        let server = dunlin_fleet::Server::start(config).await.expect("starts");
+        let said = async |text: &str| {
+            let mut stream = tokio::net::TcpStream::connect(server.address()).await.expect("connects");
+            stream.write_all(text.as_bytes()).await.expect("sent");
+            let mut answer = Vec::new();
+            let read = stream.read_to_end(&mut answer);
+            // Whatever it reads: that it comes to an end is what counts.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(60), read).await.expect("it is closed");
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        assert!(!said("GET /healthz HTTP/1.1\r\nhost: a\r\n").await.contains("200"), "a head that never ends");
+        let slow =
+            said("POST /d/v1/enrol HTTP/1.1\r\nhost: a\r\ncontent-length: 90\r\nconnection: close\r\n\r\nab").await;
+        assert!(slow.contains("408") || slow.contains("401"), "a body that never ends: {slow}");
+        let token = server.token("system", "t", dunlin_fleet::Role::Admin).await.expect("a token");
+        let slow = said(&format!(
+            "PUT /v1/tenants/x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ncontent-length: 90\r\n\
+             connection: close\r\n\r\nab"
+        ))
+        .await;
+        assert!(slow.contains("408"), "a body that never ends: {slow}");
+        let good = said("GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(good.contains("200"), "{good}");
         server.stop().await;
     });
 }

@@ -61,6 +61,13 @@ fn arm(status: &Value, arm: &str, what: &str) -> i64 {
 
 /// Two packages that are published, and a rollout from the first to the second that is started.
 pub(crate) async fn begun(site: &Site, tenant: &Tenant, stages: Value) -> (Published, Published) {
+    let both = drafted(site, tenant, stages).await;
+    site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
+    both
+}
+
+/// As [`begun`], before the start.
+async fn drafted(site: &Site, tenant: &Tenant, stages: Value) -> (Published, Published) {
     let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
     publish(&site.client, tenant, &one).await.ok();
     publish(&site.client, tenant, &two).await.ok();
@@ -68,7 +75,6 @@ pub(crate) async fn begun(site: &Site, tenant: &Tenant, stages: Value) -> (Publi
         json!({ "candidates": [two.id()], "base": one.id(), "strategy": { "kind": "stages", "stages": stages } });
     site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft.clone()).await.ok();
     site.client.call("PUT", "/v1/rollouts/r", &tenant.operator, draft).await.ok();
-    site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
     (one, two)
 }
 
@@ -79,8 +85,18 @@ fn a_good_candidate_reaches_everybody_and_reverts_are_not_successes() {
         let tenant = site.tenant("a", 1, json!({ "two_person": true })).await;
         let stages = json!([
             { "canary_percent": 20, "control_percent": 40, "devices": 10, "device_days": 15 },
-            { "canary_percent": 60, "control_percent": 40, "devices": 20, "device_days": 40 }]);
-        let (one, two) = begun(&site, &tenant, stages).await;
+            { "canary_percent": 60, "control_percent": 40, "devices": 20, "device_days": 40, "approval": true }]);
+        let (one, two) = drafted(&site, &tenant, stages).await;
+        // Its first stage reaches more devices than one person decides about: who starts it is not who approves that.
+        let act = async |action: &str, token: &str| {
+            site.client.call("POST", &format!("/v1/rollouts/r/{action}"), token, json!({})).await
+        };
+        let text = act("start", &tenant.operator).await.refused(409);
+        assert!(text.contains("somebody else has to approve"), "{text}");
+        act("approve", &tenant.operator).await.refused(403);
+        act("approve", &tenant.approver).await.ok();
+        act("start", &tenant.approver).await.refused(409);
+        act("start", &tenant.operator).await.ok();
         let started = status(&site, &tenant, "r").await;
         site.client.call("POST", "/v1/rollouts/r/start", &tenant.operator, Value::Null).await.ok();
         assert_eq!(
@@ -282,8 +298,11 @@ fn people_pause_resume_and_abort() {
         act("abort", json!({ "devices": "revert" })).await.ok();
         flock.day(&site, false).await;
         assert_eq!(flock.running(&two), 0, "they go back");
-        act("start", Value::Null).await.ok();
-        assert_eq!(status(&site, &tenant, "r").await["phase"], "RolledBack", "it was started already");
+        let text = act("start", Value::Null).await.refused(409);
+        assert!(text.contains("RolledBack"), "{text}");
+        assert_eq!(status(&site, &tenant, "r").await["phase"], "RolledBack");
+        act("pause", Value::Null).await.refused(409);
+        act("resume", Value::Null).await.refused(409);
         site.client.call("POST", "/v1/rollouts/s/start", &tenant.operator, Value::Null).await.ok();
         site.server.stop().await;
     });
@@ -430,6 +449,100 @@ fn of_two_variants_the_chosen_one_reaches_everybody() {
     });
 }
 
+/// By a person who started it alone at most 5 % get a candidate, whatever the plan, and whenever it was drafted.
+#[test]
+fn two_persons_are_asked_before_many_devices_are_reached() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let (one, two) = (tenant.keys.package("m", 1, 500), tenant.keys.package("m", 2, 500));
+        publish(&site.client, &tenant, &one).await.ok();
+        publish(&site.client, &tenant, &two).await.ok();
+        let put = async |id: &str, strategy: Value| {
+            let draft = json!({ "candidates": [two.id()], "base": one.id(), "strategy": strategy });
+            site.client.call("PUT", &format!("/v1/rollouts/{id}"), &tenant.operator, draft).await.ok()
+        };
+        // Drafted before the setting.
+        put("held", json!({ "kind": "hold_back", "percent": 5.0 })).await;
+        let only = json!([{ "canary_percent": 3, "control_percent": 5 }]);
+        put("only", json!({ "kind": "stages", "stages": only })).await;
+        site.client.call("PUT", "/v1/tenant", &tenant.admin, json!({ "two_person": true })).await.ok();
+        let act = async |id: &str, action: &str, token: &str, body: Value| {
+            site.client.call("POST", &format!("/v1/rollouts/{id}/{action}"), token, body).await
+        };
+        for id in ["held", "only"] {
+            act(id, "start", &tenant.approver, Value::Null).await.refused(409);
+            assert_eq!(status(&site, &tenant, id).await["phase"], "Draft");
+        }
+        // Stages are named before they begin, and those that wait wait also when somebody hurries.
+        let outlook = put("whole", json!({ "kind": "shadow", "every": 8 })).await;
+        let waits: Vec<bool> =
+            outlook["stages"].as_array().expect("a list").iter().map(|s| s["approval"] == true).collect();
+        assert_eq!(waits, [false, false, false, false, true, false], "before 25 %");
+        act("whole", "start", &tenant.approver, Value::Null).await.ok();
+        for stage in 0..4 {
+            act("whole", "advance", &tenant.approver, json!({ "stage": stage })).await.ok();
+        }
+        let waiting = status(&site, &tenant, "whole").await;
+        assert_eq!((&waiting["phase"], &waiting["stage"]), (&json!("Awaiting"), &json!(3)), "{waiting}");
+        act("whole", "advance", &tenant.approver, json!({ "stage": 3 })).await.refused(409);
+        act("whole", "approve", &tenant.approver, json!({ "stage": 3 })).await.refused(403);
+        act("whole", "approve", &tenant.admin, json!({ "stage": 3 })).await.ok();
+        assert_eq!(status(&site, &tenant, "whole").await["stage"], 4);
+        act("whole", "abort", &tenant.operator, json!({ "devices": "keep" })).await.ok();
+        act("held", "approve", &tenant.admin, json!({})).await.ok();
+        act("held", "start", &tenant.operator, Value::Null).await.ok();
+        assert_eq!(status(&site, &tenant, "held").await["phase"], "Running");
+        site.server.stop().await;
+    });
+}
+
+/// Devices whose floor a candidate raises do not take the base back: that is said before it starts.
+#[test]
+fn packages_of_a_rollout_are_for_one_target_and_a_way_that_leads_back() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let make = |number, of| tenant.keys.package_for("m", number, 500, of);
+        let (one, raised, other) = (make(1, ("sim", 0)), make(2, ("sim", 3)), make(3, ("board", 3)));
+        for package in [&one, &raised, &other] {
+            publish(&site.client, &tenant, package).await.ok();
+        }
+        let put = async |id: &str, draft: Value| {
+            let mut draft = draft;
+            draft["strategy"] =
+                json!({ "kind": "stages", "stages": [{ "canary_percent": 50, "control_percent": 50 }] });
+            site.client.call("PUT", &format!("/v1/rollouts/{id}"), &tenant.operator, draft).await
+        };
+        let text = put("r", json!({ "candidates": [raised.id()], "base": one.id() })).await.refused(422);
+        assert!(text.contains("cannot go back") && text.contains('3'), "{text}");
+        let text = put("r", json!({ "candidates": [other.id()], "base": raised.id() })).await.refused(422);
+        assert!(text.contains("targets"), "{text}");
+        put("r", json!({ "candidates": [one.id()], "base": raised.id(), "irreversible": true })).await.refused(422);
+        let draft = json!({ "candidates": [raised.id()], "base": one.id(), "irreversible": true });
+        put("r", draft).await.ok();
+        assert_eq!(status(&site, &tenant, "r").await["irreversible"], true);
+        let page = dashboard::text(
+            &dashboard::get(&site, "/rollouts/r", &dashboard::sign_in(&site, &tenant.operator).await).await,
+        );
+        assert!(page.contains("security counter is above"), "{page}");
+
+        // Without a base devices run whatever they run, and those of another target have no part in it.
+        put("s", json!({ "candidates": [other.id()] })).await.ok();
+        site.client.call("POST", "/v1/rollouts/s/start", &tenant.operator, Value::Null).await.ok();
+        let mut flock = Flock::enrol(&site, &tenant, 12, &one).await;
+        flock.poll(&site).await;
+        assert_eq!(flock.offered(&other).len(), 0, "they are of the target sim");
+        let s = status(&site, &tenant, "s").await;
+        assert_eq!(s["arms"]["ways"], json!([]), "{s}");
+        // What nobody can go back to is not offered for going back.
+        let cookie = dashboard::sign_in(&site, &tenant.operator).await;
+        let page = dashboard::text(&dashboard::get(&site, "/rollouts/s/rollback", &cookie).await);
+        assert!(page.contains("value=\"keep\" checked") && !page.contains("value=\"revert\""), "{page}");
+        site.server.stop().await;
+    });
+}
+
 /// A device is away for days and brings its reports later: they count for the days on which it measured.
 #[test]
 fn late_reports_count_for_their_days() {
@@ -469,6 +582,58 @@ fn late_reports_count_for_their_days() {
         assert_eq!(with.0.0, without.0.0 + 1, "{with:?} after {without:?}");
         assert!(with.0.1 > without.0.1 + canary, "{with:?} after {without:?}");
         assert_eq!(with.1.0, without.1.0, "its silence is not said again");
+        site.server.stop().await;
+    });
+}
+
+/// What a device runs is what counts, also in rollouts that others have taken the place of.
+#[test]
+fn who_went_on_runs_what_it_went_on_to() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let everybody = json!([{ "canary_percent": 100, "zero_failures": true }]);
+        let (one, two) = begun(&site, &tenant, everybody.clone()).await;
+        let three = tenant.keys.package("m", 3, 500);
+        publish(&site.client, &tenant, &three).await.ok();
+        let mut flock = Flock::enrol(&site, &tenant, 6, &one).await;
+        for _ in 0..4 {
+            flock.poll(&site).await;
+        }
+        let leave = async |id: &str| {
+            let path = format!("/v1/rollouts/{id}/advance");
+            site.client.call("POST", &path, &tenant.approver, json!({ "stage": 0 })).await.ok()
+        };
+        assert_eq!(leave("r").await["phase"], "Completed");
+        assert_eq!((flock.running(&two), &status(&site, &tenant, "r").await["succeeded"]), (6, &json!(6)));
+        let draft = json!({ "candidates": [three.id()], "base": two.id(),
+            "strategy": { "kind": "stages", "stages": everybody } });
+        site.client.call("PUT", "/v1/rollouts/s", &tenant.operator, draft).await.ok();
+        site.client.call("POST", "/v1/rollouts/s/start", &tenant.operator, Value::Null).await.ok();
+        let (last, rest) = flock.devices.split_last_mut().expect("devices");
+        for _ in 0..4 {
+            for device in &mut *rest {
+                device.poll(&site.client).await;
+            }
+        }
+        // Both are live.
+        let path = format!("/devices/{}", hex(&rest[0].id));
+        let cookie = dashboard::sign_in(&site, &tenant.viewer).await;
+        let page = dashboard::text(&dashboard::get(&site, &path, &cookie).await);
+        assert!(page.contains("ran it, and went on") && page.contains("runs the candidate"), "{page}");
+        assert_eq!(leave("s").await["phase"], "Completed");
+        // This one goes on after the first was set aside.
+        for _ in 0..4 {
+            last.poll(&site.client).await;
+        }
+        assert_eq!(flock.running(&three), 6);
+        let (r, s) = (status(&site, &tenant, "r").await, status(&site, &tenant, "s").await);
+        assert_eq!((&r["succeeded"], &s["succeeded"]), (&json!(0), &json!(6)), "{r} {s}");
+        // And back, by itself.
+        flock.devices[0].revert();
+        flock.poll(&site).await;
+        let (r, s) = (status(&site, &tenant, "r").await, status(&site, &tenant, "s").await);
+        assert_eq!((&r["succeeded"], &s["succeeded"]), (&json!(1), &json!(5)), "{r} {s}");
         site.server.stop().await;
     });
 }

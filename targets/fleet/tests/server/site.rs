@@ -131,7 +131,17 @@ impl Keys {
 
     /// A package with its signed release.
     pub(crate) fn package(&self, name: &str, number: u32, len: usize) -> Published {
-        let manifest = ManifestDraft { name: name.into(), version: format!("1.{number}"), ..ManifestDraft::default() };
+        self.package_for(name, number, len, ("any", 0))
+    }
+
+    /// A package for a target, with a security counter.
+    pub(crate) fn package_for(&self, name: &str, number: u32, len: usize, (target, counter): (&str, u32)) -> Published {
+        let manifest = ManifestDraft {
+            name: name.into(),
+            version: format!("1.{number}"),
+            target: target.into(),
+            ..ManifestDraft::default()
+        };
         let weights = (0..len).map(|i| (i as u32).wrapping_mul(2_654_435_761 + number) as u8).collect();
         let bytes = Builder { manifest, plan: vec![1, 2, 3, 4], weights, ..Builder::default() }.build().expect("built");
         let digest = Package::open(&bytes).expect("opens").digest();
@@ -142,9 +152,9 @@ impl Keys {
             hash: Sha256::digest(&bytes).into(),
             len: bytes.len() as u32,
             number,
-            counter: 0,
+            counter,
             expires: 0,
-            target: "any",
+            target,
             engine_min: (0, 0),
             ops_version: 0,
             memory: 0,
@@ -192,6 +202,7 @@ pub(crate) fn config(folder: &Path, database: &Database, clock: &ManualClock) ->
     let mut config = Config::in_folder(folder);
     config.database = database.url.clone();
     config.tick = Duration::ZERO;
+    config.webhook_internal = true;
     config.clock = Arc::new(clock.clone());
     config
 }

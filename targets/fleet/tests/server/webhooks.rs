@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::database::Database;
 use super::receiver::{Manner, Receiver};
 use super::site::{Site, Tenant, on_each_engine, publish};
 
@@ -101,5 +102,79 @@ fn a_slow_receiver_delays_nobody_else() {
         site.server.tick().await;
         assert_eq!(slow.came().len(), 2, "tried again");
         site.server.stop().await;
+    });
+}
+
+/// An alert that nobody has seen, as an earlier state of the server left it.
+async fn undelivered(database: &Database, tenant: &str, numbers: std::ops::Range<i64>) {
+    let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
+    for n in numbers {
+        sqlx::query("INSERT INTO alerts VALUES ($1, $2, 1, 'r', 'pause', 'text', '{}', NULL, NULL, 0, 0, 0)")
+            .bind(tenant)
+            .bind(n)
+            .execute(&pool)
+            .await
+            .expect("an alert");
+    }
+    pool.close().await;
+}
+
+/// A tenant whose receiver is gone for long keeps no other waiting, and its own alerts come in their order.
+#[test]
+fn a_backlog_delays_nobody_else_and_keeps_its_order() {
+    on_each_engine(|folder, database| async move {
+        let gone = Receiver::start(Manner::Refuses(500)).await;
+        let receiver = Receiver::start(Manner::Takes).await;
+        let site = Site::start(&folder, &database).await;
+        site.tenant("a", 1, json!({ "webhook": gone.url() })).await;
+        site.tenant("b", 2, json!({ "webhook": receiver.url() })).await;
+        undelivered(&database, "a", 1..300).await;
+        undelivered(&database, "b", 1..4).await;
+        site.server.tick().await;
+        let numbers = |of: &Receiver| of.bodies().iter().filter_map(|b| b["n"].as_i64()).collect::<Vec<_>>();
+        assert_eq!(numbers(&receiver), [1, 2, 3]);
+        assert_eq!(numbers(&gone), [1], "the others wait for the first");
+        site.clock.skip(15);
+        site.server.tick().await;
+        assert_eq!(numbers(&gone), [1, 1]);
+        gone.now(Manner::Takes);
+        site.clock.skip(30);
+        site.server.tick().await;
+        assert_eq!(numbers(&gone)[2..6], [1, 2, 3, 4]);
+        site.server.stop().await;
+    });
+}
+
+/// A tenant has no business on the server's own machine, whatever its webhook's name means.
+#[test]
+fn webhooks_inside_are_for_who_allows_them() {
+    on_each_engine(|folder, database| async move {
+        let receiver = Receiver::start(Manner::Takes).await;
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({ "webhook": receiver.url() })).await;
+        undelivered(&database, "a", 1..2).await;
+        let clock = site.clock.clone();
+        site.server.stop().await;
+        let mut config = super::site::config(&folder, &database, &clock);
+        config.webhook_internal = false;
+        let server = dunlin_fleet::Server::start(config).await.expect("starts");
+        let client = super::site::Client::new(server.address());
+        for url in ["http://127.0.0.1:9/x", "http://localhost/", "https://169.254.169.254/latest", "http://[::1]/"] {
+            let text = client.call("PUT", "/v1/tenant", &tenant.admin, json!({ "webhook": url })).await.refused(422);
+            assert!(text.contains("private network"), "{text}");
+        }
+        client.call("PUT", "/v1/tenant", &tenant.admin, json!({ "webhook": "https://hooks.example.org/" })).await.ok();
+        // One that was set before.
+        let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
+        let settings = json!({ "webhook": receiver.url() }).to_string();
+        sqlx::query("UPDATE tenants SET settings = $1 WHERE id = 'a'")
+            .bind(settings)
+            .execute(&pool)
+            .await
+            .expect("set");
+        pool.close().await;
+        server.tick().await;
+        assert_eq!(receiver.came().len(), 0);
+        server.stop().await;
     });
 }

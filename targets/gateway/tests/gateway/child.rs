@@ -120,6 +120,7 @@ impl Child {
             fetching,
             last: known.last,
             whole: known.whole,
+            beside: known.beside,
             root: known.root,
             rollout: known.rollout,
             floor: known.floor,

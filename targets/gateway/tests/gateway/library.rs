@@ -390,6 +390,7 @@ fn children_beyond_what_is_allowed_are_strangers() {
         fetching: None,
         last: None,
         whole: None,
+        beside: None,
         root: 1,
         rollout: 0,
         floor: 0,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::api::input::{Ask, digest};
 use crate::error::{ApiError, ApiResult};
 use crate::server::App;
-use crate::store::{packages, unsigned};
+use crate::store::{packages, tenants, unsigned};
 
 /// Bytes in one answer; whoever wants more asks again from there.
 const MOST: u64 = 4 << 20;
@@ -36,7 +36,14 @@ pub(super) async fn artifact(
     if until < app.clock.seconds() || !app.seal.is_mark(&["artifact", &t, &hash, &until.to_string()], &m) {
         return Err(ApiError::forbidden("the address is not valid any more", "poll for a new offer"));
     }
-    let len = packages::artifact_len(&mut *app.store.read().await?, &t, &hash).await?;
+    let mut connection = app.store.read().await?;
+    let tenant = tenants::get(&mut connection, &t).await?.ok_or_else(|| ApiError::missing("artifact", &hash))?;
+    app.limits.take(&format!("d/{t}"), tenant.settings.device_rate, app.clock.micros()).map_err(|seconds| {
+        app.metrics.refused.add(1);
+        ApiError::too_many("the fleet", seconds)
+    })?;
+    let len = packages::artifact_len(&mut connection, &t, &hash).await?;
+    drop(connection);
     let len = len.map(unsigned).ok_or_else(|| ApiError::missing("artifact", &hash))?;
     let tag = format!("\"{hash}\"");
     if headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes()) {

@@ -50,6 +50,12 @@ pub(super) async fn enrol(
     let device = id(tenant, &request.key);
     let now = signed(app.clock.seconds());
     let mut tx = app.store.write().await?;
+    if devices::revoked(&mut tx, tenant, &hex(&device)).await?.is_some() {
+        return Err(ApiError::forbidden(
+            "a device with this key was revoked",
+            "give the device a new key, if it should come back",
+        ));
+    }
     if devices::enrol(&mut tx, tenant, &hex(&device), &request.key, &request, now).await? {
         // Each enrolment locks the tenant's row by its audit entry, so that the count is right.
         let detail = json!({ "target": request.target, "model": request.model });

@@ -7,6 +7,7 @@ use dunlin_update::trust::{Document, Role, RootKeys};
 
 use super::{authenticated, postcard, read, text};
 use crate::api::input::Body;
+use crate::api::operator::flags;
 use crate::artifacts::hash_of;
 use crate::auth::Certified;
 use crate::documents::Terms;
@@ -15,7 +16,7 @@ use crate::hex::{hex, unhex_array};
 use crate::ingest::{Job, Taken};
 use crate::server::App;
 use crate::store::devices::Device;
-use crate::store::{flags, packages, tenants, unsigned};
+use crate::store::{packages, tenants};
 use crate::telemetry;
 use crate::wire::{self, Answer, Poll};
 
@@ -66,12 +67,11 @@ pub(super) async fn poll(
         offer: None,
         flags: None,
     };
-    let (root, flag_version, running, whole) = known;
+    let (root, flag_sequence, running, whole) = known;
     if let Some(terms) = terms {
         answer.offer = offer(&app, &device, &terms, root, running, whole).await?;
     }
-    let stored = flags::get(&mut *app.store.read().await?, &device.tenant).await?;
-    answer.flags = stored.filter(|f| unsigned(f.version) > flag_version).map(|f| f.document);
+    answer.flags = flags::for_device(&app, &device.tenant, flag_sequence).await?;
     // The same news again need not be sent again: only what changes is in the tag.
     let news = (answer.offer.as_ref().map(|o| (&o.rollout, o.id)), &answer.flags);
     let news = hash_of(&::postcard::to_allocvec(&news).unwrap_or_default());

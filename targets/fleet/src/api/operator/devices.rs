@@ -9,14 +9,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::input::{Ask, Input};
 use crate::auth::{By, OPERATOR, VIEWER};
+use crate::decide;
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex;
 use crate::server::App;
-use crate::store::devices::{self, Device, Filter};
+use crate::store::devices::{self, Device, Filter, Revoked};
 use crate::store::{audit, reports, signed};
 
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, patch))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, patch, delete))
 }
 
 /// Which devices.
@@ -120,4 +121,12 @@ async fn patch(
     audit::append(&mut tx, &who.tenant.id, now, &who.name, "device.ring", &id, &detail).await?;
     tx.commit().await?;
     Ok(Json(device))
+}
+
+/// Revokes a device: its requests are refused from now on, it counts in no rollout, and its key cannot enrol again.
+#[utoipa::path(delete, path = "/v1/devices/{device}", tag = "devices", extensions(("x-role" = json!("operator"))),
+    params(("device" = String, Path, description = "Its id")),
+    responses((status = 200, body = Revoked), (status = "default", body = Problem)))]
+async fn delete(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Revoked>> {
+    decide::revoke(&app, &who, &id, "").await.map(Json)
 }

@@ -23,13 +23,13 @@ use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex::unhex_array;
 use crate::server::App;
 use crate::store::packages::{self, Package};
-use crate::store::{audit, signed, tenants, unsigned};
+use crate::store::{audit, devices, rollouts, signed, tenants, unsigned};
 use crate::{hex, unhex};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     // Described here and routed below, where bodies may be long.
     let (_, uploads) =
-        OpenApiRouter::<App>::new().routes(routes!(get, put)).routes(routes!(put_delta)).split_for_parts();
+        OpenApiRouter::<App>::new().routes(routes!(get, put, delete)).routes(routes!(put_delta)).split_for_parts();
     let mut router = OpenApiRouter::new().routes(routes!(list)).routes(routes!(content));
     router.get_openapi_mut().merge(uploads);
     router
@@ -37,7 +37,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 pub(super) fn uploads(most: usize) -> Router<App> {
     Router::new()
-        .route("/v1/packages/{digest}", routing::get(get).put(put))
+        .route("/v1/packages/{digest}", routing::get(get).put(put).delete(delete))
         .route("/v1/packages/{digest}/deltas/{base}", routing::put(put_delta))
         .layer(DefaultBodyLimit::max(most))
 }
@@ -144,15 +144,18 @@ async fn put(
         published: now,
         document: document.clone(),
     };
+    // The bytes first: a row never names what is not there.
+    app.artifacts.put(body.clone()).await?;
     if let Some(known) = packages::get(&mut *app.store.read().await?, &who.tenant.id, &id).await? {
         let known = same(known, &package)?;
         // A store that has lost it gets it back.
         app.artifacts.put(body).await?;
         return Ok(known);
     }
-    // The bytes first: a row never names what is not there.
-    app.artifacts.put(body).await?;
     let mut tx = app.store.write().await?;
+    packages::lock(&mut tx).await?;
+    // Had somebody deleted the same bytes meanwhile, they are there again.
+    app.artifacts.put(body).await?;
     let settings = &who.tenant.settings;
     if !tenants::reserve(&mut tx, &who.tenant.id, package.len, settings.max_bytes).await? {
         return Err(ApiError::quota("bytes of packages", settings.max_bytes));
@@ -169,6 +172,43 @@ async fn put(
     }
     let detail = json!({ "name": package.name, "version": package.version, "number": package.number });
     audit::append(&mut tx, &who.tenant.id, now, &who.name, "package.publish", &id, &detail).await?;
+    tx.commit().await?;
+    Ok(Json(package))
+}
+
+/// Deletes a package, with the differences from it and to it, which no rollout and no device needs: no draft or rollout that
+/// is under way or live has it as candidate or base, and no device said last that it runs it. Its release number stays
+/// free for nothing else: number a new release higher.
+#[utoipa::path(delete, path = "/v1/packages/{digest}", tag = "packages", extensions(("x-role" = json!("operator"))),
+    params(("digest" = String, Path, description = "Its digest")),
+    responses((status = 200, body = Package), (status = "default", body = Problem)))]
+async fn delete(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Package>> {
+    digest(&id)?;
+    let tenant = who.tenant.id.as_str();
+    let now = signed(app.clock.seconds());
+    let mut tx = app.store.write().await?;
+    packages::lock(&mut tx).await?;
+    let package = packages::get(&mut tx, tenant, &id).await?.ok_or_else(|| ApiError::missing("package", &id))?;
+    if let Some(rollout) = rollouts::that_needs(&mut tx, tenant, &id).await? {
+        return Err(ApiError::conflict(
+            format!("the rollout {rollout:?} needs it"),
+            "delete it when another rollout of the model has completed",
+        ));
+    }
+    let running = devices::running(&mut tx, tenant, &id).await?;
+    if running > 0 {
+        return Err(ApiError::conflict(
+            format!("{running} devices run it"),
+            "roll another package out to them first, or revoke devices that do not come back",
+        ));
+    }
+    let (bytes, unnamed) = packages::delete(&mut tx, tenant, &package).await?;
+    tenants::release(&mut tx, tenant, bytes).await?;
+    let detail = json!({ "name": package.name, "version": package.version, "number": package.number, "bytes": bytes });
+    audit::append(&mut tx, tenant, now, &who.name, "package.delete", &id, &detail).await?;
+    for hash in unnamed.iter().filter_map(|h| unhex_array::<32>(h)) {
+        app.artifacts.remove(&hash).await?;
+    }
     tx.commit().await?;
     Ok(Json(package))
 }
@@ -225,8 +265,10 @@ async fn put_delta(
     }
     let len = i64::try_from(body.len()).unwrap_or(i64::MAX);
     let now = signed(app.clock.seconds());
-    let hash = hex(&app.artifacts.put(body).await?);
+    let hash = hex(&app.artifacts.put(body.clone()).await?);
     let mut tx = app.store.write().await?;
+    packages::lock(&mut tx).await?;
+    app.artifacts.put(body).await?;
     if let Some((known, len)) = packages::delta(&mut tx, &who.tenant.id, &base, &id).await? {
         if known == hash {
             return Ok(Json(Delta { base, digest: id, hash, len }));

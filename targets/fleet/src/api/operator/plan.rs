@@ -213,8 +213,8 @@ impl WantedStage {
 }
 
 impl Wanted {
-    /// The plan for so many candidates. With `two_person` the stage after the canary waits for approval.
-    pub(super) fn plan(&self, candidates: u8, two_person: bool) -> ApiResult<Plan> {
+    /// The plan for so many candidates.
+    pub(super) fn plan(&self, candidates: u8) -> ApiResult<Plan> {
         let strategy = match self {
             Self::Canary => Some(Strategy::Canary),
             Self::Ring { rings } => Some(Strategy::Ring { rings: *rings }),
@@ -243,17 +243,7 @@ impl Wanted {
                 "give one candidate, or the strategy variants",
             ));
         }
-        if !two_person {
-            return Ok(plan);
-        }
-        // The first stage with a control cohort is the canary.
-        let canary = plan.stages().position(|s| s.exposure.has_control()).unwrap_or(0);
-        let stages: Vec<Stage> = plan
-            .stages()
-            .enumerate()
-            .map(|(i, stage)| if i == canary + 1 { stage.approval() } else { *stage })
-            .collect();
-        Plan::new(&stages).map_err(wrong)
+        Ok(plan)
     }
 }
 

@@ -12,6 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::plan::{Wanted, WantedGate};
 use crate::api::input::{Ask, Input, Page, digest, name};
+use crate::approval;
 use crate::auth::{APPROVER, By, OPERATOR, Principal, VIEWER};
 use crate::decide::{self, Action};
 use crate::error::{ApiError, ApiResult, Problem};
@@ -44,6 +45,10 @@ struct Draft {
     /// The digest that devices run that take part, and go back to; left out: whatever they run, and there is no way back.
     #[serde(default)]
     base: Option<String>,
+    /// That devices which confirmed the candidate cannot go back to the base, whose security counter is lower. It has to be
+    /// said where it is so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    irreversible: bool,
     /// How the candidate comes to the fleet.
     strategy: Wanted,
     /// The rule by which stages are left.
@@ -72,7 +77,8 @@ struct Outlook {
     /// The least ratio of bad device-days to the control's that is found in two weeks with a probability of 80 %, when one
     /// device-day in a hundred is bad anyway. Nothing: there are too few devices for statistics.
     minimum_detectable_ratio: Option<f64>,
-    /// Whether somebody has to approve before it begins.
+    /// Whether somebody has to approve before it begins, by the tenant's settings as they are now; of the first stage, before
+    /// the start.
     approval: bool,
 }
 
@@ -87,6 +93,8 @@ struct Status {
     candidates: Vec<String>,
     /// The digest it starts from and goes back to.
     base: Option<String>,
+    /// Whether devices that confirmed the candidate cannot go back to the base, whose security counter is lower.
+    irreversible: bool,
     /// `Draft`, `Running`, `Awaiting`, `Paused`, `Completed` or `RolledBack`.
     phase: String,
     /// The stage, from 0.
@@ -166,6 +174,7 @@ async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
         model: stored.name.clone(),
         candidates: stored.candidates.clone(),
         base: stored.base.clone(),
+        irreversible: stored.irreversible(),
         phase: format!("{:?}", stored.rollout.phase()),
         stage: stored.rollout.stage(),
         entered: stored.entered,
@@ -234,7 +243,7 @@ async fn put(
     let tenant = who.tenant.id.as_str();
     let count = u8::try_from(draft.candidates.len()).ok().filter(|n| (1..=7).contains(n));
     let count = count.ok_or_else(|| ApiError::unacceptable("a rollout has 1 to 7 candidates", "give their digests"))?;
-    let plan = draft.strategy.plan(count, who.tenant.settings.two_person)?;
+    let plan = draft.strategy.plan(count)?;
     let gate = draft.gate.gate()?;
     let takes_turns = plan.stages().any(|s| matches!(s.exposure, Exposure::Crossover { .. }));
     if takes_turns && draft.base.is_none() {
@@ -257,6 +266,29 @@ async fn put(
             "candidates and base are packages of one model",
         ));
     }
+    if let Some(other) = published.iter().find(|p| p.target != first.target) {
+        return Err(ApiError::unacceptable(
+            format!("the packages are for different targets, {:?} and {:?}", first.target, other.target),
+            "candidates and base are packages for one target; draft a rollout for each target",
+        ));
+    }
+    let base = draft.base.as_ref().and_then(|b| published.iter().find(|p| p.digest == *b));
+    let above = base.and_then(|base| published.iter().find(|p| p.counter > base.counter).map(|p| (p, base)));
+    if let Some((candidate, base)) = above.filter(|_| !draft.irreversible) {
+        return Err(ApiError::unacceptable(
+            format!(
+                "devices that confirm the candidate cannot go back: its security counter is {}, the base's {}",
+                candidate.counter, base.counter
+            ),
+            "say \"irreversible\": true if that is meant; or publish the base anew with that counter, and roll that out first",
+        ));
+    }
+    if draft.irreversible && above.is_none() {
+        return Err(ApiError::unacceptable(
+            "devices can go back: no candidate's security counter is above the base's",
+            "leave irreversible out",
+        ));
+    }
     if draft.base.as_ref().is_some_and(|b| draft.candidates.contains(b)) {
         return Err(ApiError::unacceptable("the base is a candidate too", "there would be nothing to compare"));
     }
@@ -266,7 +298,11 @@ async fn put(
     let numbers = u32::try_from(eligible).unwrap_or(u32::MAX);
     // Each candidate has its part of the error that is allowed.
     let alpha = gate.alpha / f64::from(plan.candidates());
-    let stages = tokio::task::spawn_blocking(move || outlooks(&plan, numbers, alpha));
+    let outlook = match who.tenant.settings.two_person {
+        true => plan.with_approval(approval::of_two(&plan)),
+        false => plan,
+    };
+    let stages = tokio::task::spawn_blocking(move || outlooks(&outlook, numbers, alpha));
     let stages = stages.await.map_err(|_| ApiError::unavailable("the outlook was not computed"))?;
     if dry.dry_run {
         return Ok(Json(Drafted { id, stored: false, eligible, stages }));
@@ -282,6 +318,7 @@ async fn put(
         tenant: tenant.into(),
         id: id.clone(),
         name: model,
+        target,
         candidates: draft.candidates.clone(),
         base: draft.base.clone(),
         request,
@@ -366,8 +403,8 @@ struct Seen {
 }
 
 async fn act(app: &App, who: &Principal, id: &str, action: Action, stage: Option<u8>) -> ApiResult<Json<Status>> {
-    let stored = decide::act(app, who, id, action, stage).await?;
-    status(app, &stored).await.map(Json)
+    let acted = decide::act(app, who, id, action, stage).await?;
+    status(app, &acted.stored).await.map(Json)
 }
 
 /// Begins the first stage.
@@ -391,11 +428,6 @@ async fn pause(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<Str
     extensions(("x-role" = json!("operator"))), params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
 async fn resume(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    let stored = find(&app, &who, &id).await?;
-    if stored.rollout.phase() == dunlin_rollout::Phase::Running && stored.rollout.epoch() > 0 {
-        // It was resumed already.
-        return status(&app, &stored).await.map(Json);
-    }
     act(&app, &who, &id, Action::Resume, None).await
 }
 
@@ -440,7 +472,7 @@ struct Approval {
     candidate: Option<u8>,
 }
 
-/// Lets the next stage begin that waits for approval, or after a comparison of candidates gives everybody one of them.
+/// Lets the next stage begin that waits for approval, or a draft start that needs it, or after a comparison of candidates gives everybody one of them.
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts", request_body = Approval,
     extensions(("x-role" = json!("approver"))), params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]

@@ -14,7 +14,7 @@ use crate::documents::{may_sign, root_of};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex;
 use crate::server::App;
-use crate::store::tenants::{self, Settings, Tenant};
+use crate::store::tenants::{self, Retention, Settings, Tenant};
 use crate::store::{audit, signed};
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -55,7 +55,7 @@ async fn put(
     Input(wanted): Input<Wanted>,
 ) -> ApiResult<Json<Tenant>> {
     name("tenant", &id)?;
-    sound(&wanted.settings)?;
+    sound(&app, &wanted.settings)?;
     let now = signed(app.clock.seconds());
     let mut tx = app.store.write().await?;
     let before = tenants::get(&mut tx, &id).await?;
@@ -68,9 +68,15 @@ async fn put(
     Ok(Json(tenant))
 }
 
-fn sound(settings: &Settings) -> ApiResult<()> {
+fn sound(app: &App, settings: &Settings) -> ApiResult<()> {
     if settings.poll_seconds == 0 || settings.operator_rate == 0 || settings.device_rate == 0 {
         return Err(ApiError::unacceptable("intervals and rates are at least 1", "leave them out for their defaults"));
+    }
+    if (1..7).contains(&settings.retention.reports) {
+        return Err(ApiError::unacceptable(
+            "reports are summed and judged for a week",
+            "keep them for 7 days or more, or with 0 for good",
+        ));
     }
     if let Some(url) = &settings.webhook
         && !url.starts_with("https://")
@@ -79,6 +85,15 @@ fn sound(settings: &Settings) -> ApiResult<()> {
         return Err(ApiError::unacceptable(
             format!("{url:?} is no webhook"),
             "give an address with https:// or http://",
+        ));
+    }
+    let host = settings.webhook.as_ref().and_then(|url| url.parse::<axum::http::Uri>().ok()?.host().map(str::to_owned));
+    let literal = host.as_ref().and_then(|h| h.trim_matches(['[', ']']).parse().ok());
+    let internal = host.as_deref() == Some("localhost") || literal.is_some_and(crate::webhook::is_internal);
+    if internal && !app.webhook_internal {
+        return Err(ApiError::unacceptable(
+            "the webhook is on the server's own machine or in a private network",
+            "give a public address, or have the server started with --webhook-internal",
         ));
     }
     Ok(())
@@ -97,10 +112,12 @@ async fn get_own(By(who): By<VIEWER>) -> ApiResult<Json<Tenant>> {
 struct Own {
     /// Seconds between a device's polls, on average.
     poll_seconds: Option<u32>,
-    /// Whether stages after the canary are approved by a second person.
+    /// Whether a second person approves before a rollout reaches many devices.
     two_person: Option<bool>,
     /// Where alerts are posted; empty: nowhere.
     webhook: Option<String>,
+    /// For how long what devices sent is kept.
+    retention: Option<Retention>,
 }
 
 /// Changes settings of the token's tenant.
@@ -113,7 +130,8 @@ async fn put_own(State(app): State<App>, By(who): By<ADMIN>, Input(own): Input<O
     settings.poll_seconds = own.poll_seconds.unwrap_or(settings.poll_seconds);
     settings.two_person = own.two_person.unwrap_or(settings.two_person);
     settings.webhook = own.webhook.or(settings.webhook.take()).filter(|w| !w.is_empty());
-    sound(settings)?;
+    settings.retention = own.retention.unwrap_or(settings.retention);
+    sound(&app, settings)?;
     let mut tx = app.store.write().await?;
     tenants::put(&mut tx, &tenant).await?;
     let detail = json!({ "settings": tenant.settings });

@@ -6,7 +6,8 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::serving::is_candidates;
-use super::{Models, heard_since};
+use super::{Models, heard_since, role};
+use crate::auth::Role;
 use crate::dashboard::figure;
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
@@ -189,7 +190,10 @@ pub(in crate::dashboard) async fn one(
                 Badge::new(Tone::Good, format!("takes turns by the hour{}", who.unwrap_or_default()))
             }
             (_, true) => Badge::new(Tone::Good, "runs the candidate"),
-            (Some(outcome), false) => Badge::new(Tone::Bad, outcome.to_lowercase()),
+            (Some(outcome), false) if outcome.starts_with("Reverted") => Badge::new(Tone::Bad, outcome.to_lowercase()),
+            // Since then it has got something else.
+            (Some(outcome), false) if outcome == "Confirmed" => Badge::new(Tone::Quiet, "ran it, and went on"),
+            (Some(outcome), false) => Badge::new(Tone::Watch, outcome.to_lowercase()),
             (None, false) if activated.is_some() && super::rollout::is_candidate(arm) => {
                 Badge::new(Tone::Watch, "ran it, and went back")
             }
@@ -251,6 +255,7 @@ pub(in crate::dashboard) async fn one(
         format!("{} {of}", outcome.to_lowercase())
     });
     Ok(DevicePage {
+        may_revoke: role(viewer) >= Role::Operator,
         frame,
         line: line(&device, &models, since),
         enrolled: device.enrolled,

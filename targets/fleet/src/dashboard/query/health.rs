@@ -128,11 +128,22 @@ fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
     }
 }
 
-/// Open alerts, the newest first.
+/// How many alerts nobody has acknowledged, but for what went well.
+async fn open(connection: &mut Connection, viewer: &Viewer) -> Result<u64, sqlx::Error> {
+    let n: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND acknowledged IS NULL AND kind NOT IN ('completed', 'advance')",
+    )
+        .bind(&viewer.tenant)
+        .fetch_one(connection)
+        .await?;
+    Ok(n.unsigned_abs())
+}
+
+/// Open alerts: the newest first, and what went well behind all others.
 async fn alerts(connection: &mut Connection, viewer: &Viewer) -> Result<Vec<Alert>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT n, time, rollout, kind, text, detail FROM alerts WHERE tenant = $1 AND acknowledged IS NULL
-         ORDER BY n DESC LIMIT 50",
+         ORDER BY CASE WHEN kind IN ('completed', 'advance') THEN 1 ELSE 0 END, n DESC LIMIT 50",
     )
     .bind(&viewer.tenant)
     .fetch_all(connection)
@@ -239,6 +250,7 @@ pub(in crate::dashboard) async fn health(
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
+        open: open(connection, viewer).await?,
         alerts: alerts(connection, viewer).await?,
         rollouts,
         versions_over_time: versions_over_time(&census, &versions, &models, this - SHOWN, now),

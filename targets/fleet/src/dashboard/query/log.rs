@@ -46,14 +46,15 @@ fn chain(tenant: &str, entries: &[audit::Entry]) -> Badge {
     }
 }
 
-/// Where an object is shown.
-fn link(object: &str) -> Option<String> {
-    let (kind, id) = object.split_once([' ', '/'])?;
-    let id = crate::dashboard::page::escape(id.split([' ', '/']).next()?);
-    match kind {
-        "rollout" | "rollouts" => Some(format!("/rollouts/{id}")),
-        "device" | "devices" => Some(format!("/devices/{id}")),
+/// Where what was acted on is shown.
+fn link(action: &str, object: &str) -> Option<String> {
+    let id = crate::dashboard::page::escape(object);
+    match action.split('.').next()? {
+        "rollout" => Some(format!("/rollouts/{id}")),
+        // One that was revoked has no page any more.
+        "device" if action != "device.revoke" => Some(format!("/devices/{id}")),
         "flags" => Some("/flags".to_owned()),
+        "drift" => Some(format!("/drift?model={id}")),
         _ => None,
     }
 }
@@ -99,10 +100,7 @@ pub(in crate::dashboard) async fn audit(
     let line = |e: audit::Entry| Entry {
         n: e.n,
         time: e.time,
-        link: match e.action.starts_with("drift") {
-            true => Some(format!("/drift?model={}", crate::dashboard::page::escape(&e.object))),
-            false => link(&e.object),
-        },
+        link: link(&e.action, &e.object),
         detail: detail(&e.detail),
         actor: e.actor,
         action: e.action,
@@ -121,7 +119,7 @@ mod tests {
     fn details_are_read_as_pairs() {
         assert_eq!(detail(r#"{"reason":"dark frames","n":3,"none":null}"#), "n: 3, reason: dark frames");
         assert_eq!(detail("[1]"), "[1]");
-        assert_eq!(link("rollout r-7").as_deref(), Some("/rollouts/r-7"));
-        assert_eq!(link("token mira"), None);
+        assert_eq!(link("rollout.start", "r 7").as_deref(), Some("/rollouts/r%207"));
+        assert_eq!(link("token.create", "mira"), None);
     }
 }

@@ -1,16 +1,19 @@
 //! Rollouts.
 
-use dunlin_rollout::rollout::{Decision, Phase};
+use std::sync::Arc;
+
+use dunlin_rollout::rollout::{Decision, Margins, Phase};
 use sqlx::Row as _;
 
 use super::serving::{Have, compared, serving};
 use super::{Models, role};
+use crate::approval;
 use crate::auth::Role;
 use crate::dashboard::figure;
 use crate::dashboard::judgement::{self, Sensitivity};
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
-    Action, Approval, Badge, Compared, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
+    Action, Approval, Badge, Compared, Fate, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
 };
 use crate::store::exposures::{self, CONTROL, REST, Way};
 use crate::store::rollouts::{self, Stored, Verdict};
@@ -192,7 +195,14 @@ pub(in crate::dashboard) const CHOICES: [(&str, &str); 7] = [
 ];
 
 /// What may be done to a rollout, and whether this viewer may.
-fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs: u64) -> Vec<Action> {
+fn actions(
+    of: &Stored,
+    title: &str,
+    viewer: &Viewer,
+    settings: &Settings,
+    approvals: &[Approval],
+    runs: u64,
+) -> Vec<Action> {
     let have = match runs {
         0 => "No device runs it.".to_owned(),
         1 => "One device runs it.".to_owned(),
@@ -205,7 +215,7 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         question: format!("{label} {title}?"),
         consequence,
         reason: true,
-        may_keep: false,
+        fates: &[],
         refused: (role(viewer) < needs)
             .then(|| format!("This takes the role {}; yours is {}.", needs.name(), viewer.role)),
     };
@@ -222,9 +232,26 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         let text = "It is a draft again: other devices go first, and only new evidence counts.";
         action("retry", "Retry", "", Role::Operator, text.to_owned())
     };
-    let rollback = || Action {
-        may_keep: true,
-        ..action("rollback", "Roll back", "danger", Role::Operator, format!("{have} It is offered to nobody any more."))
+    let rollback = || {
+        let back = match (&of.base, of.irreversible()) {
+            (None, _) => " It has no base that devices could go back to.",
+            (_, true) => " Devices that confirmed it refuse the base, whose security counter is lower.",
+            _ => "",
+        };
+        let text = format!("{have} It is offered to nobody any more.{back}");
+        Action {
+            fates: if of.base.is_some() { Fate::EITHER } else { Fate::STAY },
+            ..action("rollback", "Roll back", "danger", Role::Operator, text)
+        }
+    };
+    let waive = || {
+        let text = "This stage may be left although it is not certain that every metric keeps its margin. Guardrails \
+                    go on being watched.";
+        action("waive", "Waive margins", "", Role::Approver, text.to_owned())
+    };
+    let advance = || {
+        let text = "The next stage begins although this one is not passed, and more devices get the candidate.";
+        action("advance", "Advance by hand", "", Role::Approver, text.to_owned())
     };
     let approved = |verb, label, consequence: &str| {
         let mut approve = action(verb, label, "primary", Role::Approver, consequence.to_owned());
@@ -233,9 +260,32 @@ fn actions(of: &Stored, title: &str, viewer: &Viewer, settings: &Settings, runs:
         }
         approve
     };
+    let approve_start = || {
+        let text =
+            "Somebody else may start it then. Its first stage reaches more devices than one person decides about.";
+        action("approve", "Approve the start", "", Role::Approver, text.to_owned())
+    };
     match of.rollout.phase() {
+        Phase::Draft if approval::before_start(of.rollout.plan(), settings.two_person) => {
+            let by = approvals.iter().find(|a| a.stage == 0).map(|a| a.who.as_str());
+            let missing = match by {
+                None => Some("Somebody else has to approve it first."),
+                Some(who) if settings.two_person && who == viewer.actor => {
+                    Some("You approved it; somebody else starts it.")
+                }
+                Some(_) => None,
+            };
+            let mut start = start();
+            start.refused = start.refused.or_else(|| missing.map(str::to_owned));
+            by.is_none().then(approve_start).into_iter().chain([start]).collect()
+        }
         Phase::Draft => vec![start()],
-        Phase::Running => vec![pause(), rollback()],
+        Phase::Running => {
+            let stage = of.rollout.plan().stage(of.rollout.stage());
+            let asks = stage.is_some_and(|s| s.margins == Margins::Inside);
+            let waives = asks && !of.rollout.waived();
+            [pause()].into_iter().chain(waives.then(waive)).chain([advance(), rollback()]).collect()
+        }
         Phase::Awaiting => {
             let candidates = usize::from(of.rollout.plan().candidates());
             let approvals: Vec<Action> = match candidates {
@@ -274,7 +324,7 @@ async fn approvals(connection: &mut Connection, of: &Stored) -> Result<Vec<Appro
     rows.iter()
         .map(|row| {
             let stage: i64 = row.try_get("stage")?;
-            Ok(Approval { stage: stage as u32 + 1, who: row.try_get("who")?, time: row.try_get("time")? })
+            Ok(Approval { stage: (stage + 1) as u32, who: row.try_get("who")?, time: row.try_get("time")? })
         })
         .collect()
 }
@@ -284,7 +334,7 @@ pub(in crate::dashboard) async fn one(
     viewer: &Viewer,
     mut frame: Frame,
     id: &str,
-    seen: &Sensitivity,
+    seen: &Arc<Sensitivity>,
 ) -> Result<RolloutPage, Trouble> {
     let of = rollouts::get(connection, &viewer.tenant, id).await?.ok_or(Trouble::Missing("rollout"))?;
     let tenant = store::tenants::get(connection, &viewer.tenant).await?.ok_or(Trouble::Missing("tenant"))?;
@@ -322,9 +372,15 @@ pub(in crate::dashboard) async fn one(
     let have = Have { shadows, turns, alone: runs.saturating_sub(shadows + turns) };
     let serving = if started { serving(connection, &of, have, frame.now).await? } else { None };
     let strategy = strategy(&of.request);
+    let approvals = approvals(connection, &of).await?;
+    // Ratios are simulated, which would keep others waiting here.
+    let (numbers, gate, seen) = (decision.numbers, *rollout.gate(), seen.clone());
+    let guardrails = tokio::task::spawn_blocking(move || judgement::guardrails(&numbers, &gate, &seen));
+    let guardrails = guardrails.await.map_err(|e| Trouble::Broken(e.to_string()))?;
     Ok(RolloutPage {
         id: of.id.clone(),
         stage: rollout.stage(),
+        irreversible: of.irreversible(),
         base: of.base.as_ref().map(|base| models.of(&of.name, base)),
         phase: judgement::phase(rollout.phase()),
         strategy,
@@ -335,13 +391,13 @@ pub(in crate::dashboard) async fn one(
         serving,
         last,
         earlier,
-        guardrails: judgement::guardrails(&decision.numbers, rollout.gate(), seen),
+        guardrails,
         margins: judgement::margins(&decision.numbers),
         hops: judgement::hops(&decision.numbers),
         reported: judgement::reported(&decision.numbers),
         devices: ways.into_iter().map(running).collect(),
-        actions: actions(&of, &title, viewer, &tenant.settings, runs),
-        approvals: approvals(connection, &of).await?,
+        actions: actions(&of, &title, viewer, &tenant.settings, &approvals, runs),
+        approvals,
         candidate,
         frame,
     })

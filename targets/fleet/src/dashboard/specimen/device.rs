@@ -33,6 +33,7 @@ pub(super) fn devices() -> DevicesPage {
 
 pub(super) fn device() -> DevicePage {
     DevicePage {
+        may_revoke: true,
         frame: frame("3f9c41d27a80be15", Section::Devices),
         line: line("3f9c41d27a80be15", Tone::Good, "online", Some(NOW - 240)),
         enrolled: NOW - 200 * 24 * HOUR,

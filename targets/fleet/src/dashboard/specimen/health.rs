@@ -60,6 +60,7 @@ pub(super) fn health() -> HealthPage {
             },
             FleetRate { name: "Resets", unit: "reports", now: Rate::new(0, 0), before: Rate::new(0, 0) },
         ],
+        open: 2,
         alerts: vec![
             Alert {
                 id: "41".to_owned(),
@@ -167,6 +168,7 @@ pub(super) fn empty_health(frame: Frame) -> HealthPage {
             now: Rate::default(),
             before: Rate::default(),
         }],
+        open: 0,
         alerts: vec![],
         rollouts: vec![],
         versions: vec![],

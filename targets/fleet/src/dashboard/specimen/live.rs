@@ -135,6 +135,13 @@ impl Source for Specimen {
         Ok(())
     }
 
+    async fn revoke(&self, _: &Viewer, device: &str, press: &Press) -> Result<(), Trouble> {
+        let mut state = self.state();
+        state.log.push((format!("revoke {device}"), press.reason.clone()));
+        state.revision += 1;
+        Ok(())
+    }
+
     async fn drift(&self, viewer: &Viewer, frame: Frame, _: Option<&str>) -> Result<DriftPage, Trouble> {
         let page = DriftPage { frame, ..drift() };
         Ok(if viewer.tenant == "empty" { DriftPage { models: vec![], subjects: vec![], ..page } } else { page })

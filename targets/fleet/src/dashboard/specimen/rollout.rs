@@ -30,7 +30,7 @@ pub(super) fn action(verb: &'static str, label: &'static str, style: &'static st
         consequence: "The 588 devices that run it keep it, nobody else gets it, and guardrails go on being watched."
             .to_owned(),
         reason: verb != "approve",
-        may_keep: verb == "rollback",
+        fates: if verb == "rollback" { Fate::EITHER } else { &[] },
         refused: None,
     }
 }
@@ -60,6 +60,7 @@ pub(super) fn rollout() -> RolloutPage {
         stage: 2,
         candidate: model("2.4.0", 5),
         base: Some(model("2.3.1", 3)),
+        irreversible: false,
         phase: Badge::new(Tone::Busy, "running"),
         strategy: "canary".to_owned(),
         attempt: 1,

@@ -65,6 +65,7 @@ pub(crate) struct DevicePage {
     pub(crate) deadline_misses: Rate,
     pub(crate) missing: Option<u64>,
     pub(crate) history: Vec<Event>,
+    pub(crate) may_revoke: bool,
 }
 
 /// What a rollout did to a device.

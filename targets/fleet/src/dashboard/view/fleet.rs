@@ -14,6 +14,8 @@ pub(crate) struct HealthPage {
     /// Hours that the rates below are of.
     pub(crate) hours: u32,
     pub(crate) rates: Vec<FleetRate>,
+    /// Alerts that nobody has acknowledged; `alerts` has the newest of them.
+    pub(crate) open: u64,
     pub(crate) alerts: Vec<Alert>,
     pub(crate) rollouts: Vec<RolloutLine>,
     pub(crate) versions: Vec<VersionLine>,

@@ -16,6 +16,8 @@ pub(crate) struct RolloutPage {
     pub(crate) stage: u8,
     pub(crate) candidate: Model,
     pub(crate) base: Option<Model>,
+    /// Devices that confirmed the candidate cannot go back to the base.
+    pub(crate) irreversible: bool,
     pub(crate) phase: Badge,
     pub(crate) strategy: String,
     pub(crate) attempt: u16,
@@ -285,6 +287,22 @@ pub(crate) struct RunningLine {
     pub(crate) waiting: u64,
 }
 
+/// What becomes of devices that have the candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fate {
+    /// As the form says it.
+    pub(crate) value: &'static str,
+    pub(crate) label: &'static str,
+}
+
+impl Fate {
+    pub(crate) const REVERT: Self = Self { value: "revert", label: "go back to what they had" };
+    pub(crate) const KEEP: Self = Self { value: "keep", label: "keep the candidate; nobody else gets it" };
+    /// With a base; and without one, where there is nothing to go back to.
+    pub(crate) const EITHER: &[Self] = &[Self::REVERT, Self::KEEP];
+    pub(crate) const STAY: &[Self] = &[Self::KEEP];
+}
+
 /// Something that a person may do to it now.
 #[derive(Clone, Debug)]
 pub(crate) struct Action {
@@ -298,8 +316,8 @@ pub(crate) struct Action {
     pub(crate) consequence: String,
     /// A reason has to be given.
     pub(crate) reason: bool,
-    /// Devices that have the candidate may keep it.
-    pub(crate) may_keep: bool,
+    /// What may become of devices that have the candidate; nothing: the question does not arise.
+    pub(crate) fates: &'static [Fate],
     /// Why it may not be done, when it may not.
     pub(crate) refused: Option<String>,
 }
@@ -307,6 +325,7 @@ pub(crate) struct Action {
 /// Somebody's word for a stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Approval {
+    /// The stage that was left, from 1; 0: the draft.
     pub(crate) stage: u32,
     pub(crate) who: String,
     pub(crate) time: i64,
