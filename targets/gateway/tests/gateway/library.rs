@@ -428,6 +428,7 @@ fn a_thousand_lines_cost_little() {
                         fetching: None,
                         last: None,
                         whole: None,
+                        beside: None,
                         root: 1,
                         rollout: 0,
                         floor: 0,
