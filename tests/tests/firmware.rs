@@ -7,7 +7,7 @@ use dunlin_update::delta::{EncodeOptions, encode};
 
 /// Most bytes of flash and of memory, static and stack: verifying and applying have to stay within 24 KiB and 8 KiB; the
 /// whole updater takes more flash.
-const BUDGETS: [(&str, u64, u64); 2] = [("apply", 24 * 1024, 8 * 1024), ("update", 30 * 1024, 8 * 1024)];
+const BUDGETS: [(&str, u64, u64); 2] = [("apply", 24 * 1024, 8 * 1024), ("update", 32 * 1024, 8 * 1024)];
 
 #[test]
 fn boards_update_within_their_budgets() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dunlin_fleet::wire;
 use dunlin_telemetry::window::Counter;
 use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample};
-use dunlin_update::trust::{Document, Role, Rollout, SecretKey};
+use dunlin_update::trust::{Document, Manner, Role, Rollout, SecretKey};
 use dunlin_update::{Outcome, Phase, Reversal};
 use sha2::{Digest as _, Sha256};
 
@@ -360,6 +360,10 @@ impl StandIn {
             }
         }
         self.sequence = rollout.sequence;
+        if rollout.audience.manner != Manner::Instead {
+            // It is as a device that has room for one package.
+            return Err(());
+        }
         let digest = rollout.digest;
         if self.running == Some(digest) || self.failed == Some(digest) {
             return Ok(false);
