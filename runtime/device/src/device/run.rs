@@ -27,8 +27,8 @@ pub(super) struct Engine<'a, B: Backend> {
     arena: &'a mut [u8],
     /// What gave its golden outputs since the start.
     pub(super) golden: Option<[u8; 32]>,
-    /// A package beside the confirmed one whose bytes were found whole, or were not.
-    beside: Option<([u8; 32], bool)>,
+    /// A package beside the confirmed one whose bytes were found whole, or were not, since one was staged last.
+    pub(super) beside: Option<([u8; 32], bool)>,
     same: Same,
 }
 
@@ -371,8 +371,11 @@ where
         if self.config.cause == StartCause::Fault || !bucket.takes(self.counters.inferences, every) {
             return Ok(None);
         }
-        let agrees = self.is_whole(&staged)?
-            && self.engine.shadow(self.updater.storage(), &staged, task).is_some_and(|other| other == answer);
-        Ok(Some(agrees))
+        // Bytes that have rotted say nothing about the model. When it is to serve they are found, and fetched anew.
+        if !self.is_whole(&staged)? {
+            return Ok(None);
+        }
+        let other = self.engine.shadow(self.updater.storage(), &staged, task);
+        Ok(Some(other.is_some_and(|other| other == answer)))
     }
 }

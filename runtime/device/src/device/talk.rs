@@ -526,6 +526,7 @@ where
                 Event::Received { next, len }
             }
             Ok(Progress::Staged) => {
+                self.engine.beside = None;
                 self.talk.rest(self.talk.next);
                 Event::Staged
             }

@@ -100,6 +100,34 @@ fn a_candidate_in_the_shadow_is_compared_and_never_served() {
 }
 
 #[test]
+fn a_shadow_whose_bytes_rot_says_nothing_and_comes_anew() {
+    let (other, mut world) = (other(), World::new());
+    let factory = world.factory.clone();
+    publish(&mut world.server, &other, 2, 2, Manner::Shadow { every: 1 });
+    world.live(|_| (), settle);
+    world.flash.bytes(Area::Slot(1))[40] ^= 1;
+    world.live(
+        |_| (),
+        |life| {
+            // It is no disagreement of the model's.
+            assert_eq!(life.infer([5.0, 0.0, 1.0, 0.5]).expect("it runs").0.shadow, None);
+            // When it is to serve it is found out, and fetched once more; in the shadow again it is believed.
+            life.server.streamed = 0;
+            publish(life.server, &other, 2, 3, Manner::Instead);
+            fetch(life);
+            assert_eq!(life.trial(10), Verdict::Confirmed);
+            publish(life.server, &factory, 1, 4, Manner::Instead);
+            settle(life);
+            publish(life.server, &other, 2, 5, Manner::Shadow { every: 1 });
+            settle(life);
+            assert_eq!(life.server.streamed as usize, other.bytes.len(), "{:?}", life.events);
+            assert_eq!(life.infer([5.0, 0.0, 1.0, 0.5]).expect("it runs").0.shadow, Some(false));
+            assert_eq!(life.infer([0.0, 0.5, 1.0, 0.5]).expect("it runs").0.shadow, Some(true));
+        },
+    );
+}
+
+#[test]
 fn a_shadow_is_dropped_when_what_serves_is_to_go_on() {
     let (other, mut world) = (other(), World::new());
     let factory = world.factory.clone();
