@@ -179,15 +179,20 @@ pub(crate) async fn delete(tx: &mut Connection, tenant: &str, of: &Package) -> R
     }
     let mut unnamed = Vec::new();
     for hash in hashes {
-        let named: i64 = sqlx::query_scalar(
-            "SELECT (SELECT COUNT(*) FROM packages WHERE hash = $1) + (SELECT COUNT(*) FROM deltas WHERE hash = $1)",
-        )
-        .bind(&hash)
-        .fetch_one(&mut *tx)
-        .await?;
-        if named == 0 {
+        if !names(tx, &hash).await? {
             unnamed.push(hash);
         }
     }
     Ok((bytes, unnamed))
+}
+
+/// Whether a package or difference of any tenant has these bytes.
+pub(crate) async fn names(tx: &mut Connection, hash: &str) -> Result<bool, sqlx::Error> {
+    let named: i64 = sqlx::query_scalar(
+        "SELECT (SELECT COUNT(*) FROM packages WHERE hash = $1) + (SELECT COUNT(*) FROM deltas WHERE hash = $1)",
+    )
+    .bind(hash)
+    .fetch_one(tx)
+    .await?;
+    Ok(named > 0)
 }

@@ -144,13 +144,10 @@ async fn put(
         published: now,
         document: document.clone(),
     };
-    // The bytes first: a row never names what is not there.
+    // The bytes first: a row never names what is not there. A store that has lost them gets them back.
     app.artifacts.put(body.clone()).await?;
     if let Some(known) = packages::get(&mut *app.store.read().await?, &who.tenant.id, &id).await? {
-        let known = same(known, &package)?;
-        // A store that has lost it gets it back.
-        app.artifacts.put(body).await?;
-        return Ok(known);
+        return same(known, &package);
     }
     let mut tx = app.store.write().await?;
     packages::lock(&mut tx).await?;
@@ -206,11 +203,26 @@ async fn delete(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<St
     tenants::release(&mut tx, tenant, bytes).await?;
     let detail = json!({ "name": package.name, "version": package.version, "number": package.number, "bytes": bytes });
     audit::append(&mut tx, tenant, now, &who.name, "package.delete", &id, &detail).await?;
-    for hash in unnamed.iter().filter_map(|h| unhex_array::<32>(h)) {
-        app.artifacts.remove(&hash).await?;
-    }
     tx.commit().await?;
+    // The rows first: what fails from here on leaves bytes that nothing names, and no row without bytes.
+    if let Err(error) = forget(&app, &unnamed).await {
+        tracing::warn!(error = error.problem.error, package = id, "bytes of a deleted package stay where they are");
+    }
     Ok(Json(package))
+}
+
+/// Removes artifacts, unless somebody has published the same bytes meanwhile.
+async fn forget(app: &App, hashes: &[String]) -> ApiResult<()> {
+    let mut tx = app.store.write().await?;
+    packages::lock(&mut tx).await?;
+    for hash in hashes {
+        if let Some(bytes) = unhex_array::<32>(hash)
+            && !packages::names(&mut tx, hash).await?
+        {
+            app.artifacts.remove(&bytes).await?;
+        }
+    }
+    Ok(tx.commit().await?)
 }
 
 fn same(known: Package, sent: &Package) -> ApiResult<Json<Package>> {
