@@ -50,18 +50,9 @@ async fn consider(app: &Inner, tenant: &str, id: &str) -> Result<(), sqlx::Error
     Ok(())
 }
 
-fn is_under_way(phase: Phase) -> bool {
-    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused)
-}
-
-/// Whether there are arms to compare. When it is completed everybody has the candidate.
-fn is_active(phase: Phase) -> bool {
-    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused)
-}
-
 fn is_due(stored: &Stored, now: i64) -> bool {
     let renewal = stored.live && stored.expires - now < LIFE / 2;
-    let day = is_active(stored.rollout.phase()) && stored.day_end(stored.days) + GRACE <= now;
+    let day = stored.rollout.phase().is_under_way() && stored.day_end(stored.days) + GRACE <= now;
     let verdict = stored.rollout.judge(&stored.evidence, crate::store::unsigned(now)).verdict;
     renewal || day || verdict != Verdict::Hold
 }
@@ -70,7 +61,7 @@ fn is_due(stored: &Stored, now: i64) -> bool {
 async fn decide(app: &Inner, mut stored: Stored, now: i64) -> Result<bool, sqlx::Error> {
     let mut tx = app.store.write().await?;
     let day = stored.days;
-    let closes = is_active(stored.rollout.phase()) && stored.day_end(day) + GRACE <= now;
+    let closes = stored.rollout.phase().is_under_way() && stored.day_end(day) + GRACE <= now;
     // Days are judged one by one as of their end, also when several are due.
     let at = if closes { stored.day_end(day).max(stored.entered) } else { now };
     if closes {
@@ -241,7 +232,7 @@ impl Action {
     /// Whether it has been done already, so that doing it again changes nothing.
     fn is_done(self, stored: &Stored) -> bool {
         match self {
-            Self::Start => is_under_way(stored.rollout.phase()),
+            Self::Start => stored.rollout.phase().is_under_way(),
             Self::Pause => stored.rollout.phase() == Phase::Paused,
             Self::Resume => stored.rollout.phase() == Phase::Running,
             Self::Abort { revert } => stored.rollout.phase() == Phase::RolledBack && stored.takes_back == revert,
@@ -356,7 +347,8 @@ fn leaves(stored: &Stored, action: Action, now: i64) -> bool {
 
 /// Whether what a rollout would become is in another stage, or through with the last.
 fn ends_comparison(trial: &Rollout, stored: &Stored) -> bool {
-    trial.stage() != stored.rollout.stage() || trial.phase() == Phase::Completed && is_active(stored.rollout.phase())
+    trial.stage() != stored.rollout.stage()
+        || trial.phase() == Phase::Completed && stored.rollout.phase().is_under_way()
 }
 
 /// Counts the days that are due, and what there is of the one that has begun.

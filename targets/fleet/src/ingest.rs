@@ -9,7 +9,7 @@ mod part;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dunlin_rollout::{Manner, Phase};
+use dunlin_rollout::Manner;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::documents::Terms;
@@ -174,7 +174,7 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: 
     for stored in live.iter().filter(|s| s.name == poll.model) {
         let terms = follow::follow(tx, job, stored, &fresh, now).await?;
         // A rollout that is under way counts before what is completed.
-        if terms.is_some() && (offer.is_none() || is_under_way(stored.rollout.phase())) {
+        if terms.is_some() && (offer.is_none() || stored.rollout.phase().is_under_way()) {
             offer = terms;
         }
     }
@@ -204,9 +204,4 @@ fn measured(reading: &Reading, Job { device, poll, .. }: &Job, live: &[Stored]) 
         .or_else(|| device.running.iter().find(fits).cloned())
         .or_else(|| ended().cloned())
         .or_else(|| bases().chain(candidates()).find(fits).cloned())
-}
-
-/// Whether devices have to do with a rollout that has neither ended nor yet to begin.
-fn is_under_way(phase: Phase) -> bool {
-    matches!(phase, Phase::Running | Phase::Awaiting | Phase::Paused)
 }

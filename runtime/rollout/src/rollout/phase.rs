@@ -70,6 +70,12 @@ pub const TRANSITIONS: &[(Phase, Event, Phase)] = &[
 ];
 
 impl Phase {
+    /// Whether there are arms to compare: it has begun, and nobody and nothing has ended it.
+    #[must_use]
+    pub const fn is_under_way(self) -> bool {
+        matches!(self, Self::Running | Self::Awaiting | Self::Paused)
+    }
+
     /// All.
     pub const ALL: [Self; 6] =
         [Self::Draft, Self::Running, Self::Awaiting, Self::Paused, Self::Completed, Self::RolledBack];

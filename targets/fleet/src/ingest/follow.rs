@@ -6,7 +6,7 @@ use dunlin_rollout::{Guardrail, Manner, Phase, Subject};
 use dunlin_update::Outcome;
 
 use super::part::{Has, Part};
-use super::{Job, is_under_way, offer};
+use super::{Job, offer};
 use crate::documents::Terms;
 use crate::hex::{hex, unhex_array};
 use crate::store::days::{self, Day};
@@ -85,7 +85,7 @@ pub(super) async fn follow(
     };
     let is_new_end = before.as_ref().is_none_or(|e| !e.outcome.as_ref().is_some_and(|o| o.starts_with("Reverted")));
     let mut now_is = before.unwrap_or(first);
-    if is_under_way(phase) {
+    if phase.is_under_way() {
         now_is.arm = part.arm;
     }
     (now_is.seen, now_is.polls) = (now, now_is.polls + 1);
@@ -119,7 +119,7 @@ pub(super) async fn follow(
         now_is.offered = now_is.offered.or(Some(now));
     }
     exposures::put(tx, &device.tenant, &stored.id, &device.id, &now_is).await?;
-    if now_is.arm >= CONTROL && is_under_way(phase) {
+    if now_is.arm >= CONTROL && phase.is_under_way() {
         let (running, activated) = (poll.running, now_is.activated);
         let seen = Seen { stored, arm: now_is.arm, running, activated, now };
         let mut of = seen.days(fresh);

@@ -2,7 +2,6 @@
 
 use dunlin_rollout::{Arm, Assignment, Audience, Manner, Phase};
 
-use super::is_under_way;
 use crate::hex::{hex, unhex_array};
 use crate::store::exposures::{Beside, CONTROL, REST};
 use crate::store::rollouts::Stored;
@@ -69,7 +68,7 @@ impl Part {
         let rollout = &stored.rollout;
         let wants = assigned.installs.map(|n| {
             // Laboratory devices keep what later stages bring to few, and who is not compared simply has it.
-            let simply = assigned.arm == Arm::Rest || !is_under_way(rollout.phase());
+            let simply = assigned.arm == Arm::Rest || !rollout.phase().is_under_way();
             let stage = rollout.plan().stage(rollout.stage()).filter(|_| !simply);
             (n, stage.map_or(Audience::ALL, |s| s.exposure.audience(rollout.salt(), n)))
         });

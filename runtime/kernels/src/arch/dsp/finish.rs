@@ -203,7 +203,14 @@ unsafe fn columns_whole(p: &Columns) {
             out("r3") _,
             out("r12") _,
             out("lr") _,
-            out("s0") _,            out("s1") _,            out("s2") _,            out("s3") _,            out("s4") _,            out("s5") _,            out("s6") _,            out("s7") _,
+            out("s0") _,
+            out("s1") _,
+            out("s2") _,
+            out("s3") _,
+            out("s4") _,
+            out("s5") _,
+            out("s6") _,
+            out("s7") _,
         );
     }
 }
@@ -246,7 +253,14 @@ unsafe fn columns_within(p: &Columns) {
             out("r3") _,
             out("r12") _,
             out("lr") _,
-            out("s0") _,            out("s1") _,            out("s2") _,            out("s3") _,            out("s4") _,            out("s5") _,            out("s6") _,            out("s7") _,
+            out("s0") _,
+            out("s1") _,
+            out("s2") _,
+            out("s3") _,
+            out("s4") _,
+            out("s5") _,
+            out("s6") _,
+            out("s7") _,
         );
     }
 }
