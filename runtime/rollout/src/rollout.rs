@@ -370,6 +370,12 @@ impl Rollout {
         subject.ring == Some(0) && began_there && !by_rings
     }
 
+    /// Returns the candidate that everybody gets at the end, counted from 0.
+    #[must_use]
+    pub const fn chosen(&self) -> u8 {
+        self.chosen
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn phase(&self) -> Phase {

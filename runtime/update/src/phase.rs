@@ -61,6 +61,7 @@ pub const TRANSITIONS: &[(Phase, Event, Phase)] = &[
     (Phase::Staged, Event::Reject, Phase::Rejected),
     (Phase::Trial, Event::Restart, Phase::Trial),
     (Phase::Trial, Event::Confirm, Phase::Confirmed),
+    (Phase::Trial, Event::Reject, Phase::Rejected),
     (Phase::Trial, Event::Revert, Phase::Reverted),
     (Phase::Confirmed, Event::Settle, Phase::Idle),
     (Phase::Rejected, Event::Settle, Phase::Idle),
@@ -108,7 +109,7 @@ pub enum Rejection {
     Hash,
     /// What was signed is no package that this device can open.
     Package,
-    /// Another offer took its place.
+    /// Another offer took its place, or the fleet ended its trial.
     Replaced,
     /// The slot could not be written.
     Storage,
@@ -180,7 +181,7 @@ impl Reversal {
 pub enum Outcome {
     /// It runs for good.
     Confirmed,
-    /// It never ran.
+    /// It never ran, or its trial was ended ([`Rejection::Replaced`]) before there was a verdict on it.
     Rejected(Rejection),
     /// It ran and was taken back.
     Reverted(Reversal),

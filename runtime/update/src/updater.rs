@@ -452,7 +452,7 @@ impl<'a, S: Storage, V: Verifier> Updater<'a, S, V> {
         Ok(())
     }
 
-    /// Gives up a candidate that never ran. A difference that failed has to come whole the next time.
+    /// Gives up a candidate that never ran or whose trial was ended. A delta that failed has to come whole the next time.
     #[inline(never)]
     fn reject(&mut self, reason: Rejection) -> Result<(), UpdateError> {
         let before = self.before();

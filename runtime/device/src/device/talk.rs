@@ -207,6 +207,7 @@ where
     pub fn poll(&mut self, now: u64) -> Event {
         let now = self.time.tell(now);
         self.monitor.poll(now);
+        self.end_trial_if_stopped();
         match self.talk.state {
             State::Resting { .. } if self.starts() => match self.updater.start() {
                 Ok(_) => {
@@ -368,7 +369,17 @@ where
 
     /// Whether a staged package is to be tried now.
     fn starts(&self) -> bool {
-        self.updater.startable().is_some()
+        self.flags.serves() && self.updater.startable().is_some()
+    }
+
+    /// Ends a trial while the kill switch forbids inference: a trial could make no progress, and its package would be the
+    /// first to run when inference is allowed again.
+    fn end_trial_if_stopped(&mut self) {
+        // Without an intact confirmed package the trial stays. If the storage fails, the next poll tries again.
+        if !self.flags.serves() && self.updater.end_trial().is_ok() {
+            // The same offer may come again, and then it is new.
+            self.talk.heeded = None;
+        }
     }
 
     /// Sends the next report; when there is none, checks in.
@@ -407,7 +418,9 @@ where
         // An offer of what serves ends what else there is.
         let serves_alone = known.phase == Phase::Idle && known.beside.is_none();
         let Some(offer) = self.talk.offer.filter(|o| {
-            let pointless = known.phase == Phase::Trial || known.running == Some(o.digest) && serves_alone;
+            // An offer of another package ends a trial; one of the package on trial has nothing to add.
+            let on_trial = known.phase == Phase::Trial;
+            let pointless = known.running == Some(o.digest) && (on_trial || serves_alone);
             !pointless && self.talk.refused != Some(o.offer)
         }) else {
             self.talk.rest(next);
@@ -464,6 +477,7 @@ where
             let documents = self.talk.documents();
             return match self.flags.take(documents, &self.updater.state().root, self.updater.verifier(), &context) {
                 Ok(newer) => {
+                    self.end_trial_if_stopped();
                     let event = self.consider(now);
                     if newer { Event::Flags { sequence: self.flags.sequence() } } else { event }
                 }

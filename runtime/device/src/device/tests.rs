@@ -17,6 +17,7 @@ use dunlin_update::{Outcome, Phase, Rejection, Reversal, StartCause, Verdict};
 
 mod beside;
 mod schedules;
+mod trial_end;
 
 use super::*;
 use crate::fixtures::{Pack, Publication, Server, Sums, flag, flags, profile, root, signed};

@@ -57,8 +57,9 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
     /// Judges an offer, and begins with it if it is good. `now` is the device's clock, seconds since 1970, if it has one;
     /// the latest time that a signed document stated counts besides.
     ///
-    /// The same offer again goes on where it was. Another one takes the place of what is being fetched or staged, but
-    /// not of what is on trial.
+    /// The same offer again goes on where it was. Another one takes the place of what is being fetched, staged or on trial;
+    /// a trial that ends this way is [`Rejection::Replaced`], and the confirmed package runs again at once. If that package
+    /// is damaged, the trial goes on and the offer is refused.
     ///
     /// What is on the device already is not fetched: a shadow that is to serve waits for its trial, a package that took turns
     /// serves alone, an offer of what serves ends the rest, and the package before the confirmed one serves again at once.
@@ -131,7 +132,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             }
             return Ok(stays);
         }
-        if self.phase == Phase::Trial {
+        if self.phase == Phase::Trial && !self.can_end_trial() {
             return Ok(false);
         }
         let waits = candidate.is_some();
@@ -251,9 +252,15 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
             (release.len > 0 && slot.is_some_and(|s| release.len <= self.slot_len(s)), Rejection::TooLarge),
             (release.counter >= self.state.floor, Rejection::Counter),
             (!self.state.is_buried(&release.digest, release.number), Rejection::Tombstone),
-            (self.running().is_none_or(|p| p.digest != release.digest), Rejection::Running),
+            (!self.serves(&release.digest), Rejection::Running),
         ];
         checks.iter().find(|(good, _)| !good).map_or(Ok(()), |(_, reason)| Err(*reason))
+    }
+
+    /// Returns whether a package runs, or would run once the trial ended.
+    fn serves(&self, digest: &[u8; 32]) -> bool {
+        let is = |p: Installed| p.digest == *digest;
+        self.running().is_some_and(is) || self.can_end_trial() && self.state.confirmed.is_some_and(is)
     }
 
     /// The slot that the next package goes to: never the confirmed one's, and that of the one before it last.
@@ -270,7 +277,7 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         if let Some(candidate) = &self.state.candidate {
             let same = candidate.package.digest == release.digest;
             match candidate.stage {
-                Stage::Trial { .. } => return Err(UpdateError::Phase(Phase::Trial)),
+                Stage::Trial { .. } if same || !self.can_end_trial() => return Err(UpdateError::Phase(Phase::Trial)),
                 Stage::Fetching if same && candidate.transfer == transfer => return self.obey(order),
                 _ => {}
             }

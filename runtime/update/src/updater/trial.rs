@@ -104,6 +104,25 @@ impl<S: Storage, V: Verifier> Updater<'_, S, V> {
         self.staged().filter(|_| !matches!(self.state.manner, Manner::Shadow { .. }))
     }
 
+    /// Returns whether a package is on trial and the confirmed package could run in its place.
+    pub(super) fn can_end_trial(&self) -> bool {
+        self.phase == Phase::Trial && self.intact && self.state.confirmed.is_some()
+    }
+
+    /// Ends the trial without a verdict, as the kill switch does: the confirmed package runs again, the candidate is
+    /// rejected as [`Rejection::Replaced`], and it may be offered again.
+    ///
+    /// # Errors
+    /// [`UpdateError::Phase`] if nothing is on trial, or no intact confirmed package could run instead;
+    /// [`UpdateError::Storage`] if the storage fails, and then the trial goes on.
+    #[inline(never)]
+    pub fn end_trial(&mut self) -> Result<(), UpdateError> {
+        if !self.can_end_trial() {
+            return Err(UpdateError::Phase(self.phase));
+        }
+        self.reject(Rejection::Replaced)
+    }
+
     /// Tells whether all golden vectors of the package on trial gave their outputs, bit for bit.
     ///
     /// # Errors
