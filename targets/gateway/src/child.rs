@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dunlin_device::message::{self, CheckIn};
+use dunlin_update::Phase;
 use dunlin_update::http::{self, Answer, Poll};
 use dunlin_update::record::Transfer;
 use dunlin_update::trust::{Document, Role, Rollout, RootKeys, SecretKey};
@@ -275,7 +276,11 @@ impl State {
         let state = |poll: &Poll| (poll.running, poll.last, poll.whole);
         let current = self.told.as_ref().is_some_and(|told| state(told) == state(known));
         let under_way = self.fetching.is_some_and(|(d, _)| d == digest);
-        (known.running != Some(digest) && (current || under_way)).then_some(offered)
+        // An offer of what serves ends a download, a shadow or a crossover.
+        let phase = http::PHASES.get(usize::from(known.phase));
+        let serves_alone = matches!(phase, Some(Phase::Idle | Phase::Trial)) && known.beside.is_none();
+        let is_news = known.running != Some(digest) || !serves_alone;
+        (is_news && (current || under_way)).then_some(offered)
     }
 
     /// The flag document, while the child has an older one.
