@@ -14,6 +14,7 @@ use crate::auth::Principal;
 use crate::error::{ApiError, ApiResult};
 use crate::server::Inner;
 use crate::store::devices::{self, Revoked};
+use crate::store::recalls::{self, Recall};
 use crate::store::rollouts::{self, Stored};
 use crate::store::{alerts, audit, exposures, signed};
 
@@ -112,10 +113,11 @@ async fn step(
     if after == before {
         return Ok(false);
     }
-    moved(tx, stored, before, at.max(now)).await?;
     if after.0 == Phase::RolledBack {
         stored.takes_back = stored.base.is_some();
     }
+    moved(tx, stored, before, at.max(now)).await?;
+    recall(tx, stored, true, "server", now).await?;
     announce(app, tx, stored, &decision, now).await?;
     tracing::info!(tenant = stored.tenant, rollout = stored.id, decision = %decision, "a rollout moved");
     Ok(true)
@@ -147,6 +149,54 @@ async fn moved(
         rollouts::retire(tx, stored).await?;
     }
     renew(tx, stored, now).await
+}
+
+/// Orders devices off the candidates that they are to leave, and ends the recall of a candidate that everybody gets.
+///
+/// `reverts` says whether devices that serve a candidate leave it on a rollback.
+async fn recall(
+    tx: &mut crate::store::Connection,
+    stored: &Stored,
+    reverts: bool,
+    ordered_by: &str,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let tenant = stored.tenant.as_str();
+    let phase = stored.rollout.phase();
+    let everybody = match phase {
+        Phase::Completed => stored.candidates.get(usize::from(stored.rollout.chosen())),
+        Phase::RolledBack => None,
+        _ => return Ok(()),
+    };
+    if let Some(chosen) = everybody {
+        recalls::release(tx, tenant, chosen).await?;
+        recalls::redirect(tx, (tenant, &stored.name, &stored.target), chosen).await?;
+    }
+    // A draft that never started was on no device; other rollouts may have brought its candidate.
+    let never_started = stored.rollout.attempt() == 1 && stored.started == 0;
+    if phase == Phase::RolledBack && never_started {
+        return Ok(());
+    }
+    for candidate in &stored.candidates {
+        if Some(candidate) == everybody {
+            continue;
+        }
+        let order = Recall {
+            tenant: tenant.to_owned(),
+            digest: candidate.clone(),
+            name: stored.name.clone(),
+            target: stored.target.clone(),
+            base: everybody.cloned().or_else(|| stored.base.clone()),
+            keeps: phase == Phase::RolledBack && !reverts,
+            rollout: stored.id.clone(),
+            ordered_by: ordered_by.to_owned(),
+            ordered: now,
+            ordered_sequence: stored.sequence,
+            open: true,
+        };
+        recalls::order(tx, &order).await?;
+    }
+    Ok(())
 }
 
 /// The playbook's steps when a model turns out worse than it should be.
@@ -305,6 +355,9 @@ pub(crate) async fn act(app: &Inner, who: &Principal, id: &str, action: Action, 
         if (stored.rollout.phase(), stored.rollout.stage()) != before {
             moved(&mut tx, &mut stored, before, now).await?;
         }
+        if matches!(action, Action::Abort { .. }) || stored.rollout.phase() == Phase::Completed {
+            recall(&mut tx, &stored, stored.takes_back, &who.name, now).await?;
+        }
         let detail =
             json!({ "stage": before.1, "phase": format!("{:?}", stored.rollout.phase()), "action": detail(action) });
         audit::append(&mut tx, tenant, now, &who.name, action.name(), id, &detail).await?;
@@ -325,6 +378,7 @@ pub(crate) async fn revoke(app: &Inner, who: &Principal, device: &str, reason: &
     let mut tx = app.store.write().await?;
     if devices::revoke(&mut tx, tenant, device, &who.name, now).await? {
         exposures::forget_device(&mut tx, tenant, device).await?;
+        recalls::forget_device(&mut tx, tenant, device).await?;
         let detail = json!({ "reason": reason });
         audit::append(&mut tx, tenant, now, &who.name, "device.revoke", device, &detail).await?;
     }
@@ -407,6 +461,16 @@ async fn perform(
                 return Err(ApiError::conflict(
                     format!("the rollout {other:?} of this model is under way"),
                     "let it end or abort it first: two at once cannot be told apart",
+                ));
+            }
+            if let Some(base) = &stored.base
+                && let Some(recall) = recalls::get(tx, tenant, base).await?.filter(|r| !r.keeps)
+            {
+                let instead =
+                    recall.base.map_or_else(String::new, |b| format!(" and go to {}", b.get(..12).unwrap_or(&b)));
+                return Err(ApiError::conflict(
+                    format!("the base is recalled by the rollout {:?}: devices leave it{instead}", recall.rollout),
+                    "draft the rollout with another base",
                 ));
             }
             // By the settings of this moment: a draft may be older than they are.

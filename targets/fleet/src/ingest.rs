@@ -5,6 +5,7 @@
 mod follow;
 mod offer;
 mod part;
+mod recall;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::error::ApiError;
 use crate::hex::{hex, unhex_array};
 use crate::server::Inner;
 use crate::store::devices::{self, Device, Said};
+use crate::store::recalls::{self, Recall};
 use crate::store::reports::{self, Received};
 use crate::store::rollouts::{self, Stored};
 use crate::store::{Connection, signed};
@@ -102,22 +104,37 @@ async fn commit(app: &Inner, jobs: &mut [Job]) -> Result<Vec<Taken>, sqlx::Error
     });
     let mut tx = app.store.write().await?;
     let now = signed(app.clock.seconds());
-    let mut live: HashMap<String, Vec<Stored>> = HashMap::new();
+    let mut standing: HashMap<String, Orders> = HashMap::new();
     let mut taken = vec![Taken::Replayed; jobs.len()];
     for i in order {
         let (Some(job), Some(place)) = (jobs.get(i), taken.get_mut(i)) else { continue };
         let tenant = &job.device.tenant;
-        if !live.contains_key(tenant) {
-            live.insert(tenant.clone(), rollouts::live(&mut tx, tenant).await?);
+        if !standing.contains_key(tenant) {
+            standing.insert(tenant.clone(), Orders::read(&mut tx, tenant).await?);
         }
-        let rollouts = live.get(tenant).map(Vec::as_slice).unwrap_or_default();
-        *place = one(app, &mut tx, job, rollouts, now).await?;
+        let Some(orders) = standing.get(tenant) else { continue };
+        *place = one(app, &mut tx, job, orders, now).await?;
     }
     tx.commit().await?;
     Ok(taken)
 }
 
-async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: i64) -> Result<Taken, sqlx::Error> {
+/// What a tenant's devices are to be told.
+struct Orders {
+    live: Vec<Stored>,
+    recalls: Vec<Recall>,
+}
+
+impl Orders {
+    async fn read(tx: &mut Connection, tenant: &str) -> Result<Self, sqlx::Error> {
+        let live = rollouts::live(tx, tenant).await?;
+        let recalls = recalls::list(tx, tenant).await?;
+        Ok(Self { live, recalls })
+    }
+}
+
+async fn one(app: &Inner, tx: &mut Connection, job: &Job, orders: &Orders, now: i64) -> Result<Taken, sqlx::Error> {
+    let live = orders.live.as_slice();
     let (device, poll) = (&job.device, &job.poll);
     let running = poll.running.map(|d| hex(&d));
     let phase = PHASES.get(usize::from(poll.phase)).map_or_else(|| "?".to_owned(), |p| format!("{p:?}"));
@@ -171,13 +188,18 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, live: &[Stored], now: 
         }
     }
     let mut offer = None;
+    let mut kept = false;
     for stored in live.iter().filter(|s| s.name == poll.model) {
-        let terms = follow::follow(tx, job, stored, &fresh, now).await?;
+        let followed = follow::follow(tx, job, stored, &fresh, now).await?;
+        kept |= followed.kept;
         // A rollout that is under way counts before what is completed.
-        if terms.is_some() && (offer.is_none() || stored.rollout.phase().is_under_way()) {
-            offer = terms;
+        if followed.offer.is_some() && (offer.is_none() || stored.rollout.phase().is_under_way()) {
+            offer = followed.offer;
         }
     }
+    let standing = recall::Standing { kept, offered: offer.is_some() };
+    let way_back = recall::follow(tx, job, &orders.recalls, standing, now).await?;
+    let offer = offer.or(way_back);
     app.metrics.offers.add(u64::from(offer.is_some()));
     Ok(Taken::Stored(offer))
 }

@@ -10,6 +10,7 @@ pub(crate) mod flags;
 pub(crate) mod hours;
 mod migrate;
 pub(crate) mod packages;
+pub(crate) mod recalls;
 pub(crate) mod reports;
 pub(crate) mod retention;
 pub(crate) mod rollouts;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dunlin_rollout::{Guardrail, Manner, Phase, Subject};
-use dunlin_update::Outcome;
+use dunlin_update::{Outcome, Phase as UpdatePhase};
 
 use super::part::{Has, Part};
 use super::{Job, offer};
@@ -14,6 +14,16 @@ use crate::store::exposures::{self, Beside, CONTROL, Exposure, REST};
 use crate::store::rollouts::Stored;
 use crate::store::{Connection, unsigned};
 use crate::telemetry::{CONTROL_ARM, DISAGREEMENT, Reading, SHADOW_ARM};
+use crate::wire::PHASES;
+
+/// Result of a poll for one rollout.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Followed {
+    /// What the device is to be offered.
+    pub(super) offer: Option<Terms>,
+    /// Whether the rollout wants the device to have the candidate that it has.
+    pub(super) kept: bool,
+}
 
 /// Notes a device's place in a rollout; what it is to be offered.
 pub(super) async fn follow(
@@ -22,20 +32,20 @@ pub(super) async fn follow(
     stored: &Stored,
     fresh: &[&Reading],
     now: i64,
-) -> Result<Option<Terms>, sqlx::Error> {
+) -> Result<Followed, sqlx::Error> {
     let (device, poll) = (&job.device, &job.poll);
     if !stored.fits(&device.target) {
-        return Ok(None);
+        return Ok(Followed::default());
     }
     // The one by which the device itself finds its place.
-    let Some(identity) = device.identity() else { return Ok(None) };
+    let Some(identity) = device.identity() else { return Ok(Followed::default()) };
     let has = Has::of(stored, poll);
     let before = exposures::get(tx, &device.tenant, &stored.id, &device.id).await?;
     let phase = stored.rollout.phase();
     let running = poll.running.map(|d| hex(&d));
     let eligible = stored.base.as_ref().is_none_or(|b| running.as_ref() == Some(b)) || has != Has::Nothing;
     if before.is_none() && !eligible && phase != Phase::Completed {
-        return Ok(None);
+        return Ok(Followed::default());
     }
     let subject = Subject {
         identity: &identity,
@@ -63,9 +73,10 @@ pub(super) async fn follow(
         // It cannot take the candidate, whichever arm it would be in.
         part = Part { arm: REST, wants: None };
     }
-    let is_outside = part.arm == REST && part.wants.is_none() && has.beside() == Beside::Nothing;
+    let kept = part.wants.is_some_and(|(n, audience)| has.is_kept(n, audience.manner));
+    let is_outside = part.arm == REST && part.wants.is_none() && has == Has::Nothing;
     if before.is_none() && is_outside {
-        return Ok(None);
+        return Ok(Followed::default());
     }
     let reverted = !is_old && matches!(ended, Some((_, Outcome::Reverted(_))));
     let first = Exposure {
@@ -82,6 +93,7 @@ pub(super) async fn follow(
         outcome: None,
         joined: now,
         ended_before: None,
+        kept: false,
     };
     let is_new_end = before.as_ref().is_none_or(|e| !e.outcome.as_ref().is_some_and(|o| o.starts_with("Reverted")));
     let mut now_is = before.unwrap_or(first);
@@ -92,10 +104,13 @@ pub(super) async fn follow(
     (now_is.runs, now_is.beside) = (has != Has::Nothing, has.beside());
     now_is.outcome = text.filter(|_| !is_old).or(now_is.outcome);
     now_is.ended_before = ended_before;
+    now_is.kept = kept;
     if now_is.joined < stored.entered {
         now_is.joined = now;
     }
-    let staged = matches!(poll.phase, 3..=5);
+    let update_phase = PHASES.get(usize::from(poll.phase)).copied();
+    let staged =
+        update_phase.is_some_and(|p| matches!(p, UpdatePhase::Verified | UpdatePhase::Staged | UpdatePhase::Trial));
     let (downloaded, activated) = match (now_is.arm, part.manner()) {
         // The control arm has nothing to fetch; it takes as many polls as a device needs that does.
         (CONTROL, _) => (now_is.polls >= 2, now_is.polls >= 3),
@@ -131,7 +146,7 @@ pub(super) async fn follow(
             days::add(tx, key, day, &more).await?;
         }
     }
-    Ok(terms)
+    Ok(Followed { offer: terms, kept })
 }
 
 /// How an update ended that went well, as it is noted.

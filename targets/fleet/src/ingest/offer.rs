@@ -9,6 +9,7 @@ use crate::documents::Terms;
 use crate::hex::hex;
 use crate::store::rollouts::{self, Stored};
 use crate::store::{Connection, packages, unsigned};
+use crate::wire::PHASES;
 
 /// What is offered to a device that has this and should have that.
 pub(super) async fn offer(
@@ -20,11 +21,15 @@ pub(super) async fn offer(
     now: i64,
 ) -> Result<Option<Terms>, sqlx::Error> {
     let poll = &job.poll;
-    // What is on trial is not disturbed; documents that have run out are of no use.
-    if poll.phase == 5 || stored.expires <= now {
+    if stored.expires <= now {
         return Ok(None);
     }
     let Some((digest, audience)) = next(stored, poll, has, part) else { return Ok(None) };
+    // How the package on trial is to run is told when it is confirmed.
+    let on_trial = PHASES.get(usize::from(poll.phase)) == Some(&dunlin_update::Phase::Trial);
+    if on_trial && poll.running == Some(digest) {
+        return Ok(None);
+    }
     if ended.is_some_and(|(prefix, outcome)| digest.starts_with(&prefix) && is_final(outcome)) {
         return Ok(None);
     }
@@ -76,7 +81,7 @@ pub(super) fn may_come_again(stored: &Stored, outcome: Outcome) -> bool {
 }
 
 /// Whether a device that ended so will not take the same package again.
-fn is_final(outcome: Outcome) -> bool {
+pub(super) fn is_final(outcome: Outcome) -> bool {
     let again = [Rejection::Base, Rejection::Delta, Rejection::Hash, Rejection::Replaced, Rejection::Storage];
     match outcome {
         Outcome::Confirmed => false,

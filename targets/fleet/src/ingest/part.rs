@@ -44,6 +44,16 @@ impl Has {
         }
     }
 
+    /// Returns whether a rollout that wants it so leaves it as it is, or only changes how the candidate runs. What serves
+    /// and should run in the shadow has to leave first.
+    pub(super) fn is_kept(self, candidate: u8, manner: Manner) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Shadow(n, _) => n == candidate,
+            Self::Serving(n) | Self::Turns(n) => n == candidate && !matches!(manner, Manner::Shadow { .. }),
+        }
+    }
+
     /// Whether it is as it should be.
     pub(super) fn is(self, candidate: u8, manner: Manner) -> bool {
         match manner {
@@ -99,12 +109,8 @@ pub(super) fn next(stored: &Stored, poll: &Poll, has: Has, part: &Part) -> Optio
     // Shadows and turns end with the document that they are by; who has an older one gets the one in force.
     let is_newer = crate::store::unsigned(stored.sequence) > poll.rollout;
     match (stored.rollout.phase(), part.wants) {
-        (Phase::Draft, _) => None,
-        (Phase::RolledBack, _) => match has {
-            // Who keeps a candidate keeps it as it is; a shadow serves nobody, and there is nothing to keep.
-            Has::Shadow(..) => back(),
-            _ => back().filter(|_| stored.takes_back),
-        },
+        // The way back is the recall's, which outlives the rollout.
+        (Phase::Draft | Phase::RolledBack, _) => None,
         (phase, Some((n, audience))) => {
             let offered = match (has, audience.manner) {
                 (has, Manner::Instead) => phase != Phase::Paused && !has.is(n, Manner::Instead),
@@ -118,7 +124,7 @@ pub(super) fn next(stored: &Stored, poll: &Poll, has: Has, part: &Part) -> Optio
             candidate(n).filter(|_| offered).map(|digest| (digest, audience))
         }
         (Phase::Paused, None) => None,
-        // Of an attempt before this one.
+        // A stage before this one reached it.
         (_, None) if matches!(has, Has::Shadow(..) | Has::Turns(_)) => back(),
         _ => None,
     }

@@ -58,6 +58,8 @@ pub(crate) struct Exposure {
     pub(crate) joined: i64,
     /// How a candidate had ended on it before this rollout had to do with it; nothing once it has another end, or none.
     pub(crate) ended_before: Option<String>,
+    /// Whether it has a candidate and the rollout wants it to.
+    pub(crate) kept: bool,
 }
 
 pub(crate) async fn get(
@@ -74,6 +76,7 @@ pub(crate) async fn get(
         .await?;
     row.map(|row| {
         let runs: i64 = row.try_get("runs")?;
+        let kept: i64 = row.try_get("kept")?;
         Ok(Exposure {
             arm: row.try_get("arm")?,
             assigned: row.try_get("assigned")?,
@@ -88,6 +91,7 @@ pub(crate) async fn get(
             outcome: row.try_get("outcome")?,
             joined: row.try_get("joined")?,
             ended_before: row.try_get("ended_before")?,
+            kept: kept != 0,
         })
     })
     .transpose()
@@ -102,13 +106,13 @@ pub(crate) async fn put(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO exposures (tenant, rollout, device, arm, assigned, seen, polls, offered, downloaded, activated,
-         reported, runs, outcome, beside, joined, ended_before, was_bad, valued)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, 0)
+         reported, runs, outcome, beside, joined, ended_before, kept, was_bad, valued)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, 0)
          ON CONFLICT (tenant, rollout, device) DO UPDATE SET arm = excluded.arm, seen = excluded.seen,
          polls = excluded.polls, offered = excluded.offered, downloaded = excluded.downloaded,
          activated = excluded.activated, reported = excluded.reported, runs = excluded.runs,
          outcome = excluded.outcome, beside = excluded.beside, joined = excluded.joined,
-         ended_before = excluded.ended_before",
+         ended_before = excluded.ended_before, kept = excluded.kept",
     )
     .bind(tenant)
     .bind(rollout)
@@ -126,6 +130,7 @@ pub(crate) async fn put(
     .bind(of.beside.number())
     .bind(of.joined)
     .bind(of.ended_before.as_deref())
+    .bind(i64::from(of.kept))
     .execute(tx)
     .await
     .map(drop)
@@ -199,7 +204,6 @@ pub(crate) async fn ways(
         .collect()
 }
 
-/// Forgets who took part, and their days.
 /// Notes what a device runs from now on in rollouts that nobody is told about any more: those that are live note it
 /// themselves.
 pub(crate) async fn runs_now(
@@ -233,6 +237,7 @@ pub(crate) async fn forget_device(tx: &mut Connection, tenant: &str, device: &st
         .map(drop)
 }
 
+/// Deletes who took part in a rollout, and their days.
 pub(crate) async fn forget(tx: &mut Connection, tenant: &str, rollout: &str) -> Result<(), sqlx::Error> {
     for statement in [
         "DELETE FROM device_days WHERE tenant = $1 AND rollout = $2",

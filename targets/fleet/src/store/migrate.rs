@@ -21,6 +21,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { both: include_str!("../../migrations/0004.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0005.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0006.sql"), sqlite: "", postgres: "" },
+    Migration {
+        both: include_str!("../../migrations/0007.sql"),
+        sqlite: include_str!("../../migrations/0007.sqlite.sql"),
+        postgres: include_str!("../../migrations/0007.postgres.sql"),
+    },
 ];
 
 /// Held while tables change, so that replicas that start together do not collide.

@@ -439,20 +439,13 @@ pub(crate) const RENEWS: i64 = 600;
 /// A sequence of at least `seen` for a rollout's documents: if the model's documents have come that far, or could have in
 /// a later state of this database, which was put back to an older one. A device that claims more pushes nothing.
 pub(crate) async fn renew_sequence(tx: &mut Connection, of: &Stored, seen: u64, now: i64) -> Result<i64, sqlx::Error> {
-    let current: Option<i64> = sqlx::query_scalar("SELECT value FROM sequences WHERE tenant = $1 AND name = $2")
-        .bind(&of.tenant)
-        .bind(&of.name)
-        .fetch_optional(&mut *tx)
-        .await?;
     let row = sqlx::query("SELECT sequence, signed FROM rollouts WHERE tenant = $1 AND id = $2")
         .bind(&of.tenant)
         .bind(&of.id)
         .fetch_one(&mut *tx)
         .await?;
     let (row, signed): (i64, i64) = (row.try_get("sequence")?, row.try_get("signed")?);
-    let is_known = super::unsigned(current.unwrap_or(0)) >= seen;
-    let is_of_later = seen <= super::unsigned(now) && now - signed >= RENEWS;
-    if super::unsigned(row) >= seen || !is_known && !is_of_later {
+    if super::unsigned(row) >= seen || !may_renew(tx, (&of.tenant, &of.name), signed, seen, now).await? {
         return Ok(row);
     }
     let next = next_sequence(tx, &of.tenant, &of.name, now).await?;
@@ -465,4 +458,23 @@ pub(crate) async fn renew_sequence(tx: &mut Connection, of: &Stored, seen: u64, 
         .execute(tx)
         .await?;
     Ok(next)
+}
+
+/// Returns whether a model's documents, last signed at `signed`, are to be renewed for a device that has seen `seen`: if the
+/// model's documents have come that far, or could have in a later state of this database, and not too often.
+pub(crate) async fn may_renew(
+    tx: &mut Connection,
+    (tenant, name): (&str, &str),
+    signed: i64,
+    seen: u64,
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    let current: Option<i64> = sqlx::query_scalar("SELECT value FROM sequences WHERE tenant = $1 AND name = $2")
+        .bind(tenant)
+        .bind(name)
+        .fetch_optional(tx)
+        .await?;
+    let is_known = super::unsigned(current.unwrap_or(0)) >= seen;
+    let is_of_later_state = seen <= super::unsigned(now) && now - signed >= RENEWS;
+    Ok(is_known || is_of_later_state)
 }

@@ -179,7 +179,7 @@ impl Device {
     pub(crate) fn body(&self) -> wire::Poll {
         wire::Poll {
             model: self.model.clone(),
-            running: self.running,
+            running: if self.phase == Phase::Trial { self.candidate } else { self.running },
             phase: wire::phase_number(self.phase),
             fetching: None,
             last: self.last,
@@ -220,7 +220,14 @@ impl Device {
     pub(crate) fn take(&mut self, answer: &wire::Answer) {
         self.unsent.retain(|r| !answer.acknowledged.contains(&(r.boot, r.seq)));
         self.acknowledged.extend(&answer.acknowledged);
+        let candidate = self.candidate;
+        let names_another = answer.offer.as_ref().is_some_and(|offer| {
+            let rollout = trust::rollout(&self.root, &offer.rollout, &Ed25519);
+            rollout.is_ok_and(|r| Some(r.digest) != candidate)
+        });
         match self.phase {
+            // An offer of another package ends what is pending.
+            _ if names_another => {}
             // One step for each poll, as a slow device would.
             Phase::Staged => self.phase = Phase::Trial,
             Phase::Trial => self.finish(),
@@ -265,6 +272,13 @@ impl Device {
                 assert_ne!(digest, self.running, "what serves has no shadow of itself");
                 assert!(newer || self.shadow != Some((rollout.digest, every)), "it runs there already");
                 self.shadow = Some((rollout.digest, every));
+                return;
+            }
+            Manner::Instead if digest == self.running && matches!(self.phase, Phase::Staged | Phase::Trial) => {
+                // What serves, or served before the trial, goes on to; the candidate is given up.
+                let replaced = self.candidate.take().expect("a candidate is pending");
+                self.last = Some((prefix(&replaced), Outcome::Rejected(Rejection::Replaced)));
+                self.phase = Phase::Idle;
                 return;
             }
             Manner::Instead if digest == self.running => {

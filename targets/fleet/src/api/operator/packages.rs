@@ -23,7 +23,7 @@ use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex::unhex_array;
 use crate::server::App;
 use crate::store::packages::{self, Package};
-use crate::store::{audit, devices, rollouts, signed, tenants, unsigned};
+use crate::store::{audit, devices, recalls, rollouts, signed, tenants, unsigned};
 use crate::{hex, unhex};
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -189,6 +189,12 @@ async fn delete(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<St
     if let Some(rollout) = rollouts::that_needs(&mut tx, tenant, &id).await? {
         return Err(ApiError::conflict(
             format!("the rollout {rollout:?} needs it"),
+            "delete it when another rollout of the model has completed",
+        ));
+    }
+    if let Some(rollout) = recalls::that_needs(&mut tx, tenant, &id).await? {
+        return Err(ApiError::conflict(
+            format!("devices that still run what the rollout {rollout:?} rolled back go back to it"),
             "delete it when another rollout of the model has completed",
         ));
     }
