@@ -59,7 +59,7 @@ pub(crate) struct Walked {
     pub(crate) acts: u64,
     /// Requests of operators that were refused.
     pub(crate) refused: u64,
-    /// Polls and inferences of devices.
+    /// Polls of devices.
     pub(crate) device_actions: u64,
     pub(crate) kills: u64,
     /// Rollbacks that had not reached each online device within two polls.
@@ -141,7 +141,7 @@ struct World<'a> {
 /// Walks. `start` starts the server's process, which [`serve`]s.
 pub(crate) fn walk(walk: Walk, folder: &Path, database: &Database, start: &dyn Fn() -> Command) -> Walked {
     let mut world = World::start(walk, folder, database, start);
-    while world.walked.acts + world.walked.refused + world.device_actions() < walk.actions {
+    while world.actions() < walk.actions {
         world.act();
         world.pass_with_kills();
         world.look();
@@ -208,8 +208,13 @@ impl<'a> World<'a> {
         self.random % below.max(1)
     }
 
-    fn device_actions(&self) -> u64 {
-        let count = |flock: &Flock<Real>| flock.tally().polls + flock.tally().inferences;
+    /// Returns requests of operators and polls of devices so far.
+    fn actions(&self) -> u64 {
+        self.walked.acts + self.walked.refused + self.polls()
+    }
+
+    fn polls(&self) -> u64 {
+        let count = |flock: &Flock<Real>| flock.tally().polls;
         count(&self.steady) + count(&self.flaky)
     }
 
@@ -275,17 +280,17 @@ impl<'a> World<'a> {
                 self.rollouts.get(self.rollouts.len() - 1 - back).cloned()
             }
         };
-        match (self.below(20), rollout) {
-            (0..=2, _) | (_, None) => self.draft_and_start(),
-            (3..=4, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/start"), Value::Null)),
-            (5, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/pause"), Value::Null)),
-            (6, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/resume"), Value::Null)),
-            (7..=9, Some(r)) => self.go_on(&r),
-            (10..=12, Some(r)) => self.abort(&r, true),
-            (13, Some(r)) => self.abort(&r, false),
-            (14..=16, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/retry"), Value::Null)),
-            (17, _) => self.replace_package(),
-            (18, _) => self.set_serving(),
+        match (self.below(76), rollout) {
+            (0..=11, _) | (_, None) => self.draft_and_start(),
+            (12..=18, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/start"), Value::Null)),
+            (19..=22, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/pause"), Value::Null)),
+            (23..=26, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/resume"), Value::Null)),
+            (27..=40, Some(r)) => self.go_on(&r),
+            (41..=52, Some(r)) => self.abort(&r, true),
+            (53..=56, Some(r)) => self.abort(&r, false),
+            (57..=68, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/retry"), Value::Null)),
+            (69..=71, _) => self.replace_package(),
+            (72..=74, _) => self.set_serving(),
             _ => self.pass(26 * 3600),
         }
     }
@@ -461,7 +466,7 @@ impl<'a> World<'a> {
         if self.walked.stranded > 0 {
             eprintln!("seed {}: {census:?} unwanted {:?}", self.walk.seed, self.unwanted);
         }
-        self.walked.device_actions = self.device_actions();
+        self.walked.device_actions = self.polls();
         if let Some(program) = self.program.take() {
             program.kill();
         }
