@@ -28,6 +28,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
+pub(crate) use figure::percent;
 use source::Source;
 
 use crate::server::App;

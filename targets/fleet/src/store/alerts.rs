@@ -276,6 +276,22 @@ pub(crate) async fn list(
     rows.iter().map(alert).collect()
 }
 
+/// Alerts before a number, the newest first.
+pub(crate) async fn newest(
+    connection: &mut Connection,
+    tenant: &str,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Alert>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM alerts WHERE tenant = $1 AND n < $2 ORDER BY n DESC LIMIT $3")
+        .bind(tenant)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(alert).collect()
+}
+
 /// Acknowledges; who was first stays.
 pub(crate) async fn acknowledge(
     tx: &mut Connection,
