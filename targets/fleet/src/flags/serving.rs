@@ -227,26 +227,37 @@ async fn heard_since(connection: &mut Connection, tenant: &str, now: i64) -> Res
     Ok(now - 3 * i64::from(settings.poll_seconds))
 }
 
+/// Returns the stops in force, with how many devices obey each.
+pub(crate) async fn stopped(
+    connection: &mut Connection,
+    tenant: &str,
+    now: i64,
+) -> Result<Vec<StopStatus>, sqlx::Error> {
+    let list = serving::list(connection, tenant).await?;
+    let mut stops = Vec::with_capacity(list.len());
+    if !list.is_empty() {
+        let since = heard_since(connection, tenant, now).await?;
+        for stop in list {
+            let counts = serving::obeying(connection, tenant, &stop.model, stop.sequence, since).await?;
+            stops.push(StopStatus::new(stop, counts));
+        }
+    }
+    Ok(stops)
+}
+
 /// Returns where a tenant's inference is stopped.
 pub(crate) async fn status(connection: &mut Connection, tenant: &str, now: i64) -> Result<Status, sqlx::Error> {
     let since = heard_since(connection, tenant, now).await?;
     let stored = flags::get(connection, tenant).await?;
     let (version, sequence) = stored.map_or((0, 0), |f| (f.version.unsigned_abs(), f.sequence));
-    let mut stops = Vec::new();
-    for stop in serving::list(connection, tenant).await? {
-        let counts = serving::obeying(connection, tenant, &stop.model, stop.sequence, since).await?;
-        stops.push(StopStatus::new(stop, counts));
-    }
+    let stops = stopped(connection, tenant, now).await?;
     let all = serving::obeying(connection, tenant, ALL, sequence, since).await?;
     Ok(Status { serving: stops.is_empty(), stops, version, devices: all.devices, up_to_date: all.obeying })
 }
 
 /// Opens or updates the alert of each stop in force, with the numbers of now.
 pub(crate) async fn alert(app: &Inner, tx: &mut Connection, tenant: &str, now: i64) -> Result<(), sqlx::Error> {
-    let since = heard_since(tx, tenant, now).await?;
-    for stop in serving::list(tx, tenant).await? {
-        let counts = serving::obeying(tx, tenant, &stop.model, stop.sequence, since).await?;
-        let stop = StopStatus::new(stop, counts);
+    for stop in stopped(tx, tenant, now).await? {
         let mut detail = json!(stop);
         detail["next"] = json!("resume when the reason is gone: on this page, or with `dunlin fleet resume`");
         let condition = Condition {

@@ -276,6 +276,22 @@ pub(crate) async fn list(
     rows.iter().map(alert).collect()
 }
 
+/// Open alerts, the most severe and of these the newest first, and behind them news that nobody has acknowledged.
+pub(crate) async fn unsettled(
+    connection: &mut Connection,
+    tenant: &str,
+    limit: i64,
+) -> Result<Vec<Alert>, sqlx::Error> {
+    let text = format!(
+        "SELECT * FROM alerts WHERE tenant = $1 AND ({IS_OPEN} OR acknowledged IS NULL AND key = '')
+         ORDER BY CASE WHEN {IS_OPEN} THEN 0 ELSE 1 END,
+         CASE WHEN severity = 'critical' OR kind = 'rollback' THEN 0 ELSE 1 END, n DESC LIMIT $2"
+    );
+    let rows =
+        sqlx::query(sqlx::AssertSqlSafe(text)).bind(tenant).bind(limit).fetch_all(connection).await?;
+    rows.iter().map(alert).collect()
+}
+
 /// Alerts before a number, the newest first.
 pub(crate) async fn newest(
     connection: &mut Connection,

@@ -35,6 +35,7 @@ pub(in crate::dashboard) async fn serving_page(
         return Err(Trouble::Missing("model"));
     }
     models.retain(|m| model.as_ref() != Some(m));
+    let models = models.into_iter().map(|m| (m.clone(), crate::dashboard::page::escape(&m))).collect();
     let named = model.as_deref().unwrap_or_default();
     let devices = store::serving::obeying(connection, &viewer.tenant, named, 0, 0).await?.devices;
     let poll_seconds = tenant.settings.poll_seconds;

@@ -18,8 +18,8 @@ pub(crate) struct ServingPage {
     pub(crate) model: Option<String>,
     /// Devices that it is about.
     pub(crate) devices: i64,
-    /// The other models that could be stopped alone.
-    pub(crate) models: Vec<String>,
+    /// The other models that could be stopped alone, and their names in an address.
+    pub(crate) models: Vec<(String, String)>,
     /// Seconds between polls.
     pub(crate) poll_seconds: u32,
 }
@@ -81,6 +81,11 @@ impl Banner {
         let n = |n: i64| figure::count(n.unsigned_abs());
         let silent = if self.silent > 0 { format!("; {} are silent", n(self.silent)) } else { String::new() };
         format!("{} of {} devices obey{silent}", n(self.obeying), n(self.devices))
+    }
+
+    /// Since when.
+    pub(crate) fn when(&self, now: &i64) -> markup::Html {
+        markup::when(&self.since, now)
     }
 
     pub(crate) fn title(&self) -> String {
