@@ -259,4 +259,22 @@ mod tests {
         assert_eq!(text.matches("# TYPE dunlin_fleet_devices gauge").count(), 1, "{text}");
         assert!(text.contains(r#"tenant="two",model="m""#) && text.contains(r#"tenant="one""#), "{text}");
     }
+
+    #[test]
+    fn rules_for_prometheus_ask_for_series_that_there_are() {
+        let own = crate::metrics::Metrics::default().text();
+        let known = |name: &str| {
+            GAUGES.iter().any(|(gauge, _)| *gauge == name)
+                || ["ingest_queue_depth", "ingest_queue_capacity"].contains(&name)
+                || own.contains(&format!("\ndunlin_fleet_{name}"))
+        };
+        let rules = include_str!("../prometheus/rules.yml");
+        let mut asked = 0;
+        for rest in rules.split("dunlin_fleet_").skip(1) {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            assert!(known(&rest[..end]), "there is no dunlin_fleet_{}", &rest[..end]);
+            asked += 1;
+        }
+        assert!(asked > 15, "{asked}");
+    }
 }
