@@ -261,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn rules_for_prometheus_ask_for_series_that_there_are() {
+    fn rules_and_dashboard_ask_for_series_that_there_are() {
         let own = crate::metrics::Metrics::default().text();
         let known = |name: &str| {
             GAUGES.iter().any(|(gauge, _)| *gauge == name)
                 || ["ingest_queue_depth", "ingest_queue_capacity"].contains(&name)
                 || own.contains(&format!("\ndunlin_fleet_{name}"))
         };
-        let rules = include_str!("../prometheus/rules.yml");
+        let rules = concat!(include_str!("../prometheus/rules.yml"), include_str!("../prometheus/grafana.json"));
         let mut asked = 0;
         for rest in rules.split("dunlin_fleet_").skip(1) {
             let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());

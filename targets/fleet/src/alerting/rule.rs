@@ -43,7 +43,7 @@ pub(crate) const ERRORS: Rule = Rule {
     unit: "inferences",
     limit: 0.2,
     least: 0.01,
-    min: 10,
+    min: 3,
     next: "compare the versions on the health page; pause the rollout that brings the failing one, or stop the model",
 };
 /// Inferences that took longer than their deadline.
@@ -53,7 +53,7 @@ pub(crate) const MISSES: Rule = Rule {
     unit: "inferences",
     limit: 0.25,
     least: 0.02,
-    min: 10,
+    min: 3,
     next: "compare the versions on the health page; look for load or heat on the devices that are slow",
 };
 /// Reports of devices that started after a fault.
