@@ -204,13 +204,7 @@ fn alert_key(of: &Evaluation) -> String {
     if of.model.is_empty() { of.rule.clone() } else { format!("{}/{}", of.rule, of.model) }
 }
 
-async fn store(
-    app: &App,
-    tx: &mut Connection,
-    tenant: &str,
-    outcome: &Outcome,
-    now: i64,
-) -> Result<(), sqlx::Error> {
+async fn store(app: &App, tx: &mut Connection, tenant: &str, outcome: &Outcome, now: i64) -> Result<(), sqlx::Error> {
     samples::put(tx, tenant, &outcome.evaluation).await?;
     let key = alert_key(&outcome.evaluation);
     if let Some(alert) = &outcome.alert {
@@ -239,9 +233,8 @@ async fn forget_stale(
     outcomes: &[Outcome],
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    let is_fresh = |old: &Evaluation| {
-        outcomes.iter().any(|o| o.evaluation.rule == old.rule && o.evaluation.model == old.model)
-    };
+    let is_fresh =
+        |old: &Evaluation| outcomes.iter().any(|o| o.evaluation.rule == old.rule && o.evaluation.model == old.model);
     for old in before.iter().filter(|old| now - old.evaluated >= STALE && !is_fresh(old)) {
         samples::delete(tx, Key { tenant, rule: &old.rule, model: &old.model }).await?;
         alerts::clear(tx, tenant, now, &alert_key(old)).await?;
@@ -337,7 +330,8 @@ mod tests {
         let names = [("d1", "a"), ("d2", "a")].map(|(d, n)| (d.to_owned(), n.to_owned())).into();
         let sums = |errors: i64| Sums { errors, inferences: 100, reports: 1, ..Sums::default() };
         // d2 is published and runs nowhere any more, d3 was never published here, d4 is nobody's.
-        let found = by_model(&groups, &[("d1", sums(1)), ("d2", sums(2)), ("d3", sums(4)), ("d4", sums(8))].into(), &names);
+        let found =
+            by_model(&groups, &[("d1", sums(1)), ("d2", sums(2)), ("d3", sums(4)), ("d4", sums(8))].into(), &names);
         assert_eq!((found["a"].devices, found["a"].silent, found["a"].sums.errors), (15, 4, 3));
         assert_eq!((found["b"].sums.errors, found.len()), (4, 2));
     }

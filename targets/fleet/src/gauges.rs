@@ -70,7 +70,8 @@ impl Collected {
     /// Prometheus' text for one tenant, or for all.
     pub(crate) fn text(&self, tenant: Option<&str>) -> String {
         let mut out = String::new();
-        let of: Vec<(&String, &Samples)> = self.tenants.iter().filter(|(id, _)| tenant.is_none_or(|t| t == *id)).collect();
+        let of: Vec<(&String, &Samples)> =
+            self.tenants.iter().filter(|(id, _)| tenant.is_none_or(|t| t == *id)).collect();
         for (name, help) in GAUGES {
             let mut lines = String::new();
             for (id, samples) in &of {
@@ -88,7 +89,8 @@ impl Collected {
             }
         }
         let name = "dunlin_fleet_gauges_collected_seconds";
-        let _ = writeln!(out, "# HELP {name} When these gauges were collected, seconds since 1970.\n# TYPE {name} gauge");
+        let _ =
+            writeln!(out, "# HELP {name} When these gauges were collected, seconds since 1970.\n# TYPE {name} gauge");
         let _ = writeln!(out, "{name} {}", self.at);
         out
     }
@@ -212,10 +214,11 @@ async fn rollouts(
     groups: &[census::Group],
     samples: &mut Samples,
 ) -> Result<(), sqlx::Error> {
-    let rows = sqlx::query("SELECT phase, COUNT(*) AS found FROM rollouts WHERE tenant = $1 GROUP BY phase ORDER BY phase")
-        .bind(&tenant.id)
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT phase, COUNT(*) AS found FROM rollouts WHERE tenant = $1 GROUP BY phase ORDER BY phase")
+            .bind(&tenant.id)
+            .fetch_all(&mut *connection)
+            .await?;
     for row in &rows {
         put(samples, "rollouts", &[("phase", row.try_get("phase")?)], row.try_get::<i64, _>("found")? as f64);
     }

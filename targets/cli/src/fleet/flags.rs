@@ -185,7 +185,8 @@ fn reached(reach: &Value) -> String {
     if reach["compiled_in"] != 0 {
         line("(compiled in)", &reach["compiled_in"]);
     }
-    let unknown: Vec<&str> = reach["unknown_attributes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let unknown: Vec<&str> =
+        reach["unknown_attributes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !unknown.is_empty() {
         out.push_str(&format!("   no device enrolled with: {}\n", unknown.join(", ")));
     }

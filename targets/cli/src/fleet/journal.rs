@@ -43,7 +43,11 @@ impl Alerts {
                     (None, _) => format!("open: `dunlin fleet alerts --acknowledge {}`", alert["n"]),
                 };
                 let (n, kind, severity) = (&alert["n"], text(alert, "kind"), text(alert, "severity"));
-                out.push_str(&format!("{n}  {}  {kind}  {severity}\n   {}\n", time(&alert["time"]), text(alert, "text")));
+                out.push_str(&format!(
+                    "{n}  {}  {kind}  {severity}\n   {}\n",
+                    time(&alert["time"]),
+                    text(alert, "text")
+                ));
                 if alert["resolved"].is_u64() {
                     out.push_str(&format!("   resolved {}\n", time(&alert["resolved"])));
                 }

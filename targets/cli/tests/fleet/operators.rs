@@ -178,7 +178,11 @@ fn inference_is_stopped_and_resumed() {
     site.device(2, [1; 32]);
     // From the first minute, and only when a person or --yes says so.
     let shown = site.json(&["fleet", "flags"]);
-    assert_eq!((&shown["version"], &shown["flags"][0]["key"]), (&Value::from(0), &Value::from("dunlin.serve")), "{shown}");
+    assert_eq!(
+        (&shown["version"], &shown["flags"][0]["key"]),
+        (&Value::from(0), &Value::from("dunlin.serve")),
+        "{shown}"
+    );
     let (code, text) = site.fails(&["fleet", "stop"]);
     assert!(code == 2 && text.contains("ALL inference") && text.contains("--yes"), "{text}");
     assert!(site.succeeds(&["fleet", "serving"]).contains("inference is on"));

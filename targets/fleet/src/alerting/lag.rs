@@ -69,7 +69,15 @@ pub(crate) async fn decisions(connection: &mut Connection, tenant: &str, now: i6
     Ok(under_way.map(|r| now - (r.day_end(r.days) + GRACE)).max().unwrap_or(0).max(0))
 }
 
-fn outcome(what: &str, value: i64, most: i64, is_known: bool, before: Option<&Evaluation>, text: String, now: i64) -> Outcome {
+fn outcome(
+    what: &str,
+    value: i64,
+    most: i64,
+    is_known: bool,
+    before: Option<&Evaluation>,
+    text: String,
+    now: i64,
+) -> Outcome {
     let was_firing = before.is_some_and(|b| b.status == Status::Firing);
     let fires = if is_known { value > most } else { was_firing };
     let status = match (fires, is_known) {

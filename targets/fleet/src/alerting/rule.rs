@@ -163,8 +163,7 @@ impl Rule {
             Some(median) => format!("usual at this time of day: {}", percent(median)),
             None => format!("no history yet; alerts from {} on", percent(self.limit)),
         };
-        let text =
-            format!("{}: {} of {} {} ({}); {usual}", of.model, of.bad, of.total, self.what, percent(share));
+        let text = format!("{}: {} of {} {} ({}); {usual}", of.model, of.bad, of.total, self.what, percent(share));
         let detail = json!({
             "model": of.model, "rule": self.name, "bad": of.bad, "total": of.total, "unit": self.unit, "share": share,
             "threshold": of.threshold, "baseline": of.baseline, "samples": of.samples, "next": self.next,

@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
 use super::Dashboard;
-use crate::auth::Role;
 use super::session;
 use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
 use super::view::{Banner, DeviceFilter, FailurePage, Frame, LoginPage, Section};
+use crate::auth::Role;
 
 pub(super) use operate::{
     acknowledge_news, alerts, ask_resume, ask_stop, ask_switch, flag, preview_flag, resume, save_flag, stop, switch,

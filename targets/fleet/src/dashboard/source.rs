@@ -165,12 +165,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<SwitchPage, Trouble>> + Send;
     /// Kills or revives a flag.
-    fn switch_flag(
-        &self,
-        viewer: &Viewer,
-        key: &str,
-        killed: bool,
-    ) -> impl Future<Output = Result<(), Trouble>> + Send;
+    fn switch_flag(&self, viewer: &Viewer, key: &str, killed: bool)
+    -> impl Future<Output = Result<(), Trouble>> + Send;
     fn audit(
         &self,
         viewer: &Viewer,

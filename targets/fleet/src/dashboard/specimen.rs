@@ -130,23 +130,32 @@ fn pages() -> Vec<(&'static str, String)> {
         ("stop", draw(&operate::serving(true, None))),
         ("stop-model", draw(&operate::serving(true, Some("forklift-horn".to_owned())))),
         ("resume", draw(&operate::serving(false, None))),
-        ("stopped", draw(&{
-            let mut page = health();
-            page.frame.stops = vec![operate::stop(None).into(), operate::stop(Some("forklift-horn")).into()];
-            page
-        })),
+        (
+            "stopped",
+            draw(&{
+                let mut page = health();
+                page.frame.stops = vec![operate::stop(None).into(), operate::stop(Some("forklift-horn")).into()];
+                page
+            }),
+        ),
         ("flag", draw(&operate::flag(operate::form()))),
-        ("flag-wrong", draw(&FlagPage {
-            error: Some(("rules[0]: there is no variant \"onn\"".to_owned(), "use one of on, off".to_owned())),
-            after: None,
-            ..operate::flag(operate::form())
-        })),
-        ("flag-switch", draw(&SwitchPage {
-            frame: frame("Are you sure?", Section::Flags),
-            key: "count-bicycles".to_owned(),
-            killed: false,
-            off: "off".to_owned(),
-        })),
+        (
+            "flag-wrong",
+            draw(&FlagPage {
+                error: Some(("rules[0]: there is no variant \"onn\"".to_owned(), "use one of on, off".to_owned())),
+                after: None,
+                ..operate::flag(operate::form())
+            }),
+        ),
+        (
+            "flag-switch",
+            draw(&SwitchPage {
+                frame: frame("Are you sure?", Section::Flags),
+                key: "count-bicycles".to_owned(),
+                killed: false,
+                off: "off".to_owned(),
+            }),
+        ),
         ("alerts", draw(&operate::alerts())),
         ("audit", draw(&audit())),
         (

@@ -254,9 +254,11 @@ impl Source for Pages {
         let principal = self.principal(viewer).await?;
         principal.at_least(Role::Operator)?;
         let reason: String = press.reason.trim().chars().take(MAX_REASON).collect();
-        serving::act(&self.app, &principal, action, model, &reason).await.map(drop).map_err(|error| match error.status {
-            axum::http::StatusCode::NOT_FOUND => Trouble::Missing("model"),
-            _ => error.into(),
+        serving::act(&self.app, &principal, action, model, &reason).await.map(drop).map_err(|error| {
+            match error.status {
+                axum::http::StatusCode::NOT_FOUND => Trouble::Missing("model"),
+                _ => error.into(),
+            }
         })
     }
 

@@ -93,8 +93,9 @@ pub(crate) fn document(value: &Value) -> Read<Flags> {
         return Err(Invalid::new("version", "missing field `version`", hint));
     }
     let ttl = number("ttl")?;
-    let ttl = u32::try_from(ttl)
-        .map_err(|_| Invalid::new("ttl", format!("{ttl} is too large"), "give seconds up to 4294967295, 0 for never"))?;
+    let ttl = u32::try_from(ttl).map_err(|_| {
+        Invalid::new("ttl", format!("{ttl} is too large"), "give seconds up to 4294967295, 0 for never")
+    })?;
     let mut flags = Vec::new();
     for (i, item) in list("flags", fields.get("flags").unwrap_or(&Value::Array(Vec::new())))?.iter().enumerate() {
         let path = format!("flags[{i}]");
@@ -130,11 +131,13 @@ pub(crate) fn flag(path: &str, value: &Value) -> Read<FlagSpec> {
         Some(value) => variant(&at(name), value, &variants).map(Some),
     };
     let mut rules = Vec::new();
-    for (i, item) in list(&at("rules"), is_set(fields.get("rules")).unwrap_or(&Value::Array(Vec::new())))?.iter().enumerate()
+    for (i, item) in
+        list(&at("rules"), is_set(fields.get("rules")).unwrap_or(&Value::Array(Vec::new())))?.iter().enumerate()
     {
         rules.push(rule_of(&format!("{path}.rules[{i}]"), item, key, &variants)?);
     }
-    let spec = FlagSpec { key: key.to_owned(), killed, off: named("off")?, default: named("default")?, variants, rules };
+    let spec =
+        FlagSpec { key: key.to_owned(), killed, off: named("off")?, default: named("default")?, variants, rules };
     // What devices would refuse is told with the flag's place.
     match (Document { flags: vec![spec.clone()], ..Document::default() }).encode() {
         Ok(_) => Ok(spec),
@@ -172,7 +175,11 @@ fn variants(path: &str, value: &Value) -> Read<Vec<(String, Setting)>> {
         other => return wrong_type(path, other, r#"an object such as {"on": true, "off": false}"#),
     }
     if found.is_empty() {
-        return Err(Invalid::new(path, "there are no variants", r#"give at least one, such as {"on": true, "off": false}"#));
+        return Err(Invalid::new(
+            path,
+            "there are no variants",
+            r#"give at least one, such as {"on": true, "off": false}"#,
+        ));
     }
     let kind = std::mem::discriminant(&found[0].1);
     match found.iter().find(|(_, value)| std::mem::discriminant(value) != kind) {
@@ -258,7 +265,10 @@ fn serve(path: &str, value: &Value, key: &str, variants: &[(String, Setting)]) -
             None => Ok(None),
             Some(value) => {
                 let good = value.as_f64().filter(|n| (0.0..=100.0).contains(n));
-                good.map_or_else(|| wrong_type(&format!("{place}.{name}"), value, "a number from 0 to 100"), |n| Ok(Some(n)))
+                good.map_or_else(
+                    || wrong_type(&format!("{place}.{name}"), value, "a number from 0 to 100"),
+                    |n| Ok(Some(n)),
+                )
             }
         };
         let Some(percent) = number("percent")? else {
@@ -282,7 +292,11 @@ pub(super) fn part(path: &str, variant: u8, from: f64, percent: f64) -> Read<Par
     };
     match (bound(from), bound(from + percent)) {
         (Some(from), Some(to)) => Ok(Part { variant, from, to }),
-        _ => Err(Invalid::new(path, format!("{from} and {percent} percent are more than 100"), "give at most 100 in all")),
+        _ => Err(Invalid::new(
+            path,
+            format!("{from} and {percent} percent are more than 100"),
+            "give at most 100 in all",
+        )),
     }
 }
 
@@ -337,7 +351,9 @@ fn about_attribute(path: &str, value: &Value, fields: &Map<String, Value>) -> Re
             Value::Bool(false) => Ok(When::Not(Box::new(When::Has(attribute)))),
             other => wrong_type(&format!("{path}.known"), other, "true or false"),
         },
-        ["from" | "to"] | ["from", "to"] => Ok(When::Range(attribute, whole("from", i64::MIN)?, whole("to", i64::MAX)?)),
+        ["from" | "to"] | ["from", "to"] => {
+            Ok(When::Range(attribute, whole("from", i64::MIN)?, whole("to", i64::MAX)?))
+        }
         ["version_before" | "version_from"] | ["version_before", "version_from"] => {
             Ok(When::Version(attribute, version("version_from")?, version("version_before")?))
         }

@@ -185,31 +185,31 @@ fn name(flag: &FlagSpec, number: u8) -> String {
 impl RuleBody {
     /// A rule of a flag, with its variants by name.
     pub(super) fn of(flag: &FlagSpec, of: &RuleSpec) -> Self {
-    let serve = match &of.serve {
-        Serving::Variant(n) => Serve::Variant(name(flag, *n)),
-        Serving::Split { salt, parts } => {
-            let whole = 2f64.powi(32);
-            let percent = |bound: u64| bound as f64 / whole * 100.0;
-            let mut end = 0;
-            let mut part = |part: &Part| {
-                let (from, to) = (part.from.bound(), part.to.bound());
-                let gap = from != std::mem::replace(&mut end, to);
-                Share {
-                    variant: name(flag, part.variant),
-                    percent: percent(to.saturating_sub(from)),
-                    from: gap.then(|| percent(from)),
-                }
-            };
-            let split = parts.iter().map(&mut part).collect();
-            let salt = match std::str::from_utf8(salt) {
-                Ok(text) if text == flag.key => None,
-                Ok(text) => Some(json!(text)),
-                Err(_) => Some(json!(salt)),
-            };
-            Serve::Split { split, salt }
-        }
-    };
-    Self::Rule { when: of.when.as_ref().map(Condition::from), serve }
+        let serve = match &of.serve {
+            Serving::Variant(n) => Serve::Variant(name(flag, *n)),
+            Serving::Split { salt, parts } => {
+                let whole = 2f64.powi(32);
+                let percent = |bound: u64| bound as f64 / whole * 100.0;
+                let mut end = 0;
+                let mut part = |part: &Part| {
+                    let (from, to) = (part.from.bound(), part.to.bound());
+                    let gap = from != std::mem::replace(&mut end, to);
+                    Share {
+                        variant: name(flag, part.variant),
+                        percent: percent(to.saturating_sub(from)),
+                        from: gap.then(|| percent(from)),
+                    }
+                };
+                let split = parts.iter().map(&mut part).collect();
+                let salt = match std::str::from_utf8(salt) {
+                    Ok(text) if text == flag.key => None,
+                    Ok(text) => Some(json!(text)),
+                    Err(_) => Some(json!(salt)),
+                };
+                Serve::Split { split, salt }
+            }
+        };
+        Self::Rule { when: of.when.as_ref().map(Condition::from), serve }
     }
 }
 

@@ -13,12 +13,7 @@ fn wrong(path: &str, what: impl Into<String>) -> Invalid {
 }
 
 /// Reads a rule. Salts of splits are the flag's key.
-pub(super) fn parse(
-    path: &str,
-    text: &str,
-    key: &str,
-    variants: &[(String, Setting)],
-) -> Result<RuleSpec, Invalid> {
+pub(super) fn parse(path: &str, text: &str, key: &str, variants: &[(String, Setting)]) -> Result<RuleSpec, Invalid> {
     let (condition, serve) =
         text.rsplit_once("->").ok_or_else(|| wrong(path, format!("{text:?} has no -> before its variant")))?;
     let condition = condition.trim();

@@ -404,8 +404,13 @@ mod tests {
             serve: Serving::Variant(0),
         };
         let only = vec![("yes".to_owned(), Setting::Bool(true))];
-        let mut flag =
-            FlagSpec { key: KEY.to_owned(), default: Some(0), variants: only, rules: vec![own.clone()], ..FlagSpec::default() };
+        let mut flag = FlagSpec {
+            key: KEY.to_owned(),
+            default: Some(0),
+            variants: only,
+            rules: vec![own.clone()],
+            ..FlagSpec::default()
+        };
         stop(&mut flag, "a");
         assert_eq!((flag.rules.len(), flag.rules.last()), (2, Some(&own)));
         assert_eq!(stops(&flag), set(&["a"]));

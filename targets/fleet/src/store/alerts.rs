@@ -287,8 +287,7 @@ pub(crate) async fn unsettled(
          ORDER BY CASE WHEN {IS_OPEN} THEN 0 ELSE 1 END,
          CASE WHEN severity = 'critical' OR kind = 'rollback' THEN 0 ELSE 1 END, n DESC LIMIT $2"
     );
-    let rows =
-        sqlx::query(sqlx::AssertSqlSafe(text)).bind(tenant).bind(limit).fetch_all(connection).await?;
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(tenant).bind(limit).fetch_all(connection).await?;
     rows.iter().map(alert).collect()
 }
 

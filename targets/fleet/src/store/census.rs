@@ -64,14 +64,12 @@ pub(crate) async fn enrolled_since(
 }
 
 /// Digests of packages that were rolled back and that no rollout under way or completed brings to devices.
-pub(crate) async fn rolled_back(
-    connection: &mut Connection,
-    tenant: &str,
-) -> Result<BTreeSet<String>, sqlx::Error> {
-    let rows = sqlx::query("SELECT candidates, phase FROM rollouts WHERE tenant = $1 AND started > 0 ORDER BY entered, id")
-        .bind(tenant)
-        .fetch_all(connection)
-        .await?;
+pub(crate) async fn rolled_back(connection: &mut Connection, tenant: &str) -> Result<BTreeSet<String>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT candidates, phase FROM rollouts WHERE tenant = $1 AND started > 0 ORDER BY entered, id")
+            .bind(tenant)
+            .fetch_all(connection)
+            .await?;
     let mut digests = BTreeSet::new();
     for row in &rows {
         let candidates: String = row.try_get("candidates")?;

@@ -82,10 +82,7 @@ pub(crate) async fn list(
 
 /// Publishes; `false` when the digest or the number is taken.
 /// Names of models by the digests of their packages.
-pub(crate) async fn models(
-    connection: &mut Connection,
-    tenant: &str,
-) -> Result<BTreeMap<String, String>, sqlx::Error> {
+pub(crate) async fn models(connection: &mut Connection, tenant: &str) -> Result<BTreeMap<String, String>, sqlx::Error> {
     let rows =
         sqlx::query("SELECT digest, name FROM packages WHERE tenant = $1").bind(tenant).fetch_all(connection).await?;
     rows.iter().map(|r| Ok((r.try_get("digest")?, r.try_get("name")?))).collect()
@@ -96,8 +93,10 @@ pub(crate) async fn versions(
     connection: &mut Connection,
     tenant: &str,
 ) -> Result<BTreeMap<String, String>, sqlx::Error> {
-    let rows =
-        sqlx::query("SELECT digest, version FROM packages WHERE tenant = $1").bind(tenant).fetch_all(connection).await?;
+    let rows = sqlx::query("SELECT digest, version FROM packages WHERE tenant = $1")
+        .bind(tenant)
+        .fetch_all(connection)
+        .await?;
     rows.iter().map(|r| Ok((r.try_get("digest")?, r.try_get("version")?))).collect()
 }
 

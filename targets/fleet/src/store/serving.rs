@@ -28,12 +28,11 @@ pub(crate) struct Obeying {
 }
 
 pub(crate) async fn list(connection: &mut Connection, tenant: &str) -> Result<Vec<Stop>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT model, since, who, reason, sequence FROM serving_stops WHERE tenant = $1 ORDER BY model",
-    )
-    .bind(tenant)
-    .fetch_all(connection)
-    .await?;
+    let rows =
+        sqlx::query("SELECT model, since, who, reason, sequence FROM serving_stops WHERE tenant = $1 ORDER BY model")
+            .bind(tenant)
+            .fetch_all(connection)
+            .await?;
     rows.iter()
         .map(|row| {
             Ok(Stop {
@@ -92,11 +91,7 @@ pub(crate) async fn obeying(
     .bind(since)
     .fetch_one(connection)
     .await?;
-    Ok(Obeying {
-        devices: row.try_get("devices")?,
-        obeying: row.try_get("obeying")?,
-        silent: row.try_get("silent")?,
-    })
+    Ok(Obeying { devices: row.try_get("devices")?, obeying: row.try_get("obeying")?, silent: row.try_get("silent")? })
 }
 
 /// Names of models that devices run or packages have.

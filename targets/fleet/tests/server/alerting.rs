@@ -86,13 +86,20 @@ fn the_silence_of_most_devices_is_an_alert_until_it_ends() {
         let mut silent = devices.split_off(2);
         minutes(&site, &mut devices, 5).await;
         let open = alert(&site, &tenant, "silent").await.expect("an alert");
-        assert_eq!((&open["state"], &open["severity"], &open["key"]), (&json!("open"), &json!("critical"), &json!("silent/m")));
+        assert_eq!(
+            (&open["state"], &open["severity"], &open["key"]),
+            (&json!("open"), &json!("critical"), &json!("silent/m"))
+        );
         assert!(open["text"].as_str().is_some_and(|t| t.contains("48 of 50 devices are silent (96.0 %)")), "{open}");
         let page = text(&get(&site, "/", &cookie).await);
         assert!(page.contains("48 of 50 devices are silent") && !page.contains("No open alerts"), "{page}");
         let rules = list(&site, &tenant, "/v1/alerts/rules").await;
         let rule = rules.iter().find(|r| r["rule"] == "silent").expect("the rule");
-        assert_eq!((&rule["status"], &rule["bad"], &rule["total"]), (&json!("firing"), &json!(48), &json!(50)), "{rule}");
+        assert_eq!(
+            (&rule["status"], &rule["bad"], &rule["total"]),
+            (&json!("firing"), &json!(48), &json!(50)),
+            "{rule}"
+        );
         site.clock.skip(16);
         let gauges = metrics(&site.client, &tenant.viewer).await;
         for line in [
@@ -129,7 +136,11 @@ fn error_miss_and_restart_rates_are_alerts() {
         let site = Site::start(&folder, &database).await;
         let tenant = site.tenant("a", 1, json!({ "poll_seconds": 60 })).await;
         let (_, mut devices) = fleet(&site, &tenant, 12).await;
-        let rules = [("inference_errors", Counter::InferenceErrors), ("deadline_misses", Counter::DeadlineMisses), ("resets", Counter::Resets)];
+        let rules = [
+            ("inference_errors", Counter::InferenceErrors),
+            ("deadline_misses", Counter::DeadlineMisses),
+            ("resets", Counter::Resets),
+        ];
         minutes(&site, &mut devices, 1).await;
         for device in &mut devices {
             device.measure_hours(1, |recorder, _| {
@@ -208,7 +219,10 @@ fn a_fleet_is_compared_with_its_own_days() {
         minutes(&site, &mut all, 5).await;
         let open = alert(&site, &tenant, "silent").await.expect("unusual for the first");
         assert_eq!((&open["state"], &open["severity"]), (&json!("open"), &json!("warning")), "{open}");
-        assert!(open["text"].as_str().is_some_and(|t| t.contains("20 of 60") && t.contains("usual at this time of day")), "{open}");
+        assert!(
+            open["text"].as_str().is_some_and(|t| t.contains("20 of 60") && t.contains("usual at this time of day")),
+            "{open}"
+        );
         assert_eq!(alert(&site, &other, "silent").await, None, "and usual for the other");
         // A tenant may set the limit that always holds.
         let limits = json!({ "silent": 0.2, "inference_errors": 0.2, "deadline_misses": 0.2, "resets": 0.2 });
@@ -234,7 +248,11 @@ fn gauges_are_for_those_with_a_token_or_a_way_of_their_own() {
         let tenant = site.tenant("a", 1, json!({})).await;
         Device::enrol(&site.client, &tenant, 1, None, &site.clock).await;
         let open = site.client.send("GET", "/metrics", &[], Vec::new()).await.expect("an answer");
-        assert!(text(&open).contains("dunlin_fleet_polls_total") && !text(&open).contains("tenant="), "{}", text(&open));
+        assert!(
+            text(&open).contains("dunlin_fleet_polls_total") && !text(&open).contains("tenant="),
+            "{}",
+            text(&open)
+        );
         for (token, status) in [("dnl_0", 401), (tenant.enrol.as_str(), 403)] {
             let headers = [("authorization", format!("Bearer {token}"))];
             site.client.send("GET", "/metrics", &headers, Vec::new()).await.expect("an answer").refused(status);

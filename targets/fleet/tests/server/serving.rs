@@ -39,9 +39,8 @@ fn inference_is_stopped_and_resumed() {
     on_each_engine(|folder, database| async move {
         let site = Site::start(&folder, &database).await;
         let tenant = site.tenant("a", 1, json!({ "poll_seconds": 60 })).await;
-        let call = async |method: &str, path: &str, body: Value| {
-            site.client.call(method, path, &tenant.operator, body).await
-        };
+        let call =
+            async |method: &str, path: &str, body: Value| site.client.call(method, path, &tenant.operator, body).await;
         // From the first minute.
         let first = call("GET", "/v1/flags", Value::Null).await.ok();
         assert_eq!((&first["version"], &first["flags"][0]["key"]), (&json!(0), &json!("dunlin.serve")), "{first}");
@@ -63,7 +62,10 @@ fn inference_is_stopped_and_resumed() {
             (stop["devices"].as_i64(), stop["obeying"].as_i64(), stop["waiting"].as_i64())
         };
         assert_eq!(seen(&stopped), (Some(3), Some(0), Some(3)), "{stopped}");
-        assert_eq!((&stopped["stops"][0]["by"], &stopped["stops"][0]["reason"]), (&json!("a-operator"), &json!("wrong labels")));
+        assert_eq!(
+            (&stopped["stops"][0]["by"], &stopped["stops"][0]["reason"]),
+            (&json!("a-operator"), &json!("wrong labels"))
+        );
         // Again it is the same stop, by whoever was first.
         let again = site.client.call("POST", "/v1/serving/stop", &tenant.admin, json!({ "model": "m" })).await.ok();
         assert_eq!((&again["version"], &again["stops"][0]["by"]), (&stopped["version"], &json!("a-operator")));
@@ -129,9 +131,8 @@ fn flags_are_checked_and_previewed_before_they_are_stored() {
     on_each_engine(|folder, database| async move {
         let site = Site::start(&folder, &database).await;
         let tenant = site.tenant("a", 1, json!({})).await;
-        let call = async |method: &str, path: &str, body: Value| {
-            site.client.call(method, path, &tenant.operator, body).await
-        };
+        let call =
+            async |method: &str, path: &str, body: Value| site.client.call(method, path, &tenant.operator, body).await;
         for n in 0..40u8 {
             let region = if n < 10 { "eu" } else { "us" };
             enrol(&site, &tenant, n, &[("region", region), ("year", if n % 2 == 0 { "2024" } else { "2020" })]).await;
@@ -201,7 +202,13 @@ fn the_browser_stops_resumes_and_sets_flags() {
         assert!(told(&site, &cookie, &answer).await.contains("stopped"));
         for path in ["/", "/rollouts", "/devices", "/flags", "/audit", "/alerts"] {
             let page = page(path).await;
-            for words in ["All inference is stopped", "by a-operator", "dark &#60;frames&#62;", "0 of 1 devices obey", "/serving/resume"] {
+            for words in [
+                "All inference is stopped",
+                "by a-operator",
+                "dark &#60;frames&#62;",
+                "0 of 1 devices obey",
+                "/serving/resume",
+            ] {
                 assert!(page.contains(words), "{path} does not say {words}: {page}");
             }
         }
@@ -214,7 +221,8 @@ fn the_browser_stops_resumes_and_sets_flags() {
 
         // A flag: wrong, previewed, saved, killed and revived.
         let fields = "key=bikes&variants=on+%3D+true%0Aoff+%3D+false&default=off&off=off";
-        let preview = async |fields: &str| text(&press_on(&site, &cookie, "/flags/edit", "/flags/preview", fields).await);
+        let preview =
+            async |fields: &str| text(&press_on(&site, &cookie, "/flags/edit", "/flags/preview", fields).await);
         let wrong = preview(&format!("{fields}&rules=dunlin.model+%3D+m+-%3E+onn")).await;
         assert!(wrong.contains("there is no variant &#34;onn&#34;") && !wrong.contains("formaction"), "{wrong}");
         let fields = format!("{fields}&rules=dunlin.model+%3D+m+-%3E+on&percent=&percent_variant=");
@@ -225,14 +233,16 @@ fn the_browser_stops_resumes_and_sets_flags() {
         let other = format!("{}&previewed={mark}", fields.replace("default=off", "default=on"));
         let answer = press_on(&site, &cookie, "/flags/edit", "/flags/save", &other).await;
         assert_eq!(answer.status.as_u16(), 200);
-        let answer = press_on(&site, &cookie, "/flags/edit", "/flags/save", &format!("{fields}&previewed={mark}")).await;
+        let answer =
+            press_on(&site, &cookie, "/flags/edit", "/flags/save", &format!("{fields}&previewed={mark}")).await;
         assert!(told(&site, &cookie, &answer).await.contains("Saved"));
         assert!(page("/flags").await.contains("<code>bikes</code>"));
         assert!(page("/flags/edit?key=bikes").await.contains("dunlin.model = m -&#62; on"));
         let answer = press_on(&site, &cookie, "/flags/switch?key=bikes", "/flags/switch", "key=bikes&verb=kill").await;
         assert!(told(&site, &cookie, &answer).await.contains("Killed"));
         assert!(page("/flags").await.contains("killed: off"));
-        let answer = press_on(&site, &cookie, "/flags/switch?key=bikes", "/flags/switch", "key=bikes&verb=revive").await;
+        let answer =
+            press_on(&site, &cookie, "/flags/switch?key=bikes", "/flags/switch", "key=bikes&verb=revive").await;
         assert!(told(&site, &cookie, &answer).await.contains("Revived"));
         let flags = site.client.call("GET", "/v1/flags", &tenant.viewer, Value::Null).await.ok();
         assert!(flags["flags"].to_string().contains("dunlin.serve"), "the kill switch is kept: {flags}");

@@ -80,7 +80,8 @@ async fn put(
     let mut tx = app.store.write().await?;
     let before = crate::store::flags::get(&mut tx, tenant).await?;
     let version = before.as_ref().map_or(0, |f| unsigned(f.version));
-    if version == wanted.version + 1 && before.as_ref().is_some_and(|f| flags::text(&wanted).is_ok_and(|t| f.request == t))
+    if version == wanted.version + 1
+        && before.as_ref().is_some_and(|f| flags::text(&wanted).is_ok_and(|t| f.request == t))
     {
         // The same request again.
         wanted.version = version;
@@ -103,9 +104,7 @@ async fn plan(app: &App, tenant: &str, wanted: &Flags) -> ApiResult<Plan> {
         ));
     }
     let changes = reach::changes(&known, wanted);
-    let of = |flags: &Flags| {
-        changes.iter().filter_map(|(key, _)| flags.flag(key)).cloned().collect::<Vec<_>>()
-    };
+    let of = |flags: &Flags| changes.iter().filter_map(|(key, _)| flags.flag(key)).cloned().collect::<Vec<_>>();
     let before = reach::of(app, tenant, &of(&known)).await?;
     let after = reach::of(app, tenant, &of(wanted)).await?;
     let find = |all: &[Reach], key: &str| all.iter().find(|r| r.key == key).cloned();

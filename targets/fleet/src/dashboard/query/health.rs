@@ -15,8 +15,8 @@ use crate::dashboard::view::{
     Alert, Chart, Devices, FleetRate, Frame, HealthPage, Line, PLAYBOOK, Rate, RolloutLine, Tone, VersionLine,
 };
 use crate::store::alerts::Severity;
-use crate::store::{self, Connection};
 use crate::store::hours::{self, Hour};
+use crate::store::{self, Connection};
 
 /// Hours that rates are of.
 const RATES: i64 = 24;
@@ -132,13 +132,7 @@ fn with_now(mut census: Vec<(i64, String, i64)>, versions: &[VersionLine], this:
 }
 
 /// Devices by package and hour.
-fn versions_over_time(
-    census: &[(i64, String, i64)],
-    order: &[String],
-    models: &Models,
-    from: i64,
-    to: i64,
-) -> Chart {
+fn versions_over_time(census: &[(i64, String, i64)], order: &[String], models: &Models, from: i64, to: i64) -> Chart {
     let others: BTreeSet<&str> =
         census.iter().map(|(_, digest, _)| digest.as_str()).filter(|d| !order.iter().any(|o| o == d)).collect();
     let by: BTreeMap<(i64, &str), i64> =
@@ -238,7 +232,9 @@ pub(super) fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String
         _ => (Tone::Watch, ""),
     };
     let title = match &detail.decision {
-        Some(decision) if !what.is_empty() => format!("{} ({rollout}) {what}: {}", detail.model.as_deref().unwrap_or_default(), decision.reason),
+        Some(decision) if !what.is_empty() => {
+            format!("{} ({rollout}) {what}: {}", detail.model.as_deref().unwrap_or_default(), decision.reason)
+        }
         _ => text,
     };
     Alert {
@@ -371,7 +367,8 @@ mod tests {
         };
         let names: Vec<String> = (0..12).map(|i| format!("d{i:02}")).collect();
         let versions: Vec<VersionLine> = names.iter().zip(1..).map(|(d, i)| line(d, 100 - i)).collect();
-        let census: Vec<(i64, String, i64)> = names.iter().map(|d| (5, d.clone(), 9)).chain([(5, "back".to_owned(), 3)]).collect();
+        let census: Vec<(i64, String, i64)> =
+            names.iter().map(|d| (5, d.clone(), 9)).chain([(5, "back".to_owned(), 3)]).collect();
         // One runs on few devices still, another nowhere any more, a third never ran.
         let pinned = ["d11", "back", "never"].map(str::to_owned);
         let order = order(&versions, &pinned, &census);
@@ -380,7 +377,10 @@ mod tests {
         let census = with_now(census, &versions, 6);
         let chart = versions_over_time(&census, &order, &Models::default(), 5, 7);
         let last: Vec<Option<f64>> = chart.lines.iter().map(|l| l.values[1]).collect();
-        assert_eq!((last[0], last[5], last[6], chart.lines[7].name.as_str()), (Some(99.0), Some(88.0), Some(0.0), "others"));
+        assert_eq!(
+            (last[0], last[5], last[6], chart.lines[7].name.as_str()),
+            (Some(99.0), Some(88.0), Some(0.0), "others")
+        );
     }
 
     #[test]

@@ -10,9 +10,7 @@ use super::health;
 use crate::auth::Principal;
 use crate::dashboard::figure;
 use crate::dashboard::source::{Trouble, Viewer};
-use crate::dashboard::view::{
-    AlertsPage, Badge, FlagForm, FlagPage, Frame, PastAlert, ServingPage, SwitchPage, Tone,
-};
+use crate::dashboard::view::{AlertsPage, Badge, FlagForm, FlagPage, Frame, PastAlert, ServingPage, SwitchPage, Tone};
 use crate::error::{ApiError, ApiResult};
 use crate::flags::{self, Author, Flags, form, reach, serving};
 use crate::server::App;
@@ -79,8 +77,9 @@ pub(in crate::dashboard) fn flag_of(form: &FlagForm) -> ApiResult<FlagSpec> {
     let mut rules = Vec::new();
     for line in lines(&form.rules) {
         rules.push(if line.starts_with('{') {
-            serde_json::from_str(&line)
-                .map_err(|e| ApiError::unacceptable(format!("rules: {line:?} is no JSON: {e}"), "write A = B -> VARIANT"))?
+            serde_json::from_str(&line).map_err(|e| {
+                ApiError::unacceptable(format!("rules: {line:?} is no JSON: {e}"), "write A = B -> VARIANT")
+            })?
         } else {
             json!(line)
         });
@@ -253,7 +252,18 @@ pub(in crate::dashboard) async fn alerts_page(
         let acknowledged = alert.acknowledged.zip(alert.acknowledged_by);
         let rule = alert.kind.clone();
         let shown = health::alert(alert.n, alert.time, alert.rollout, &alert.kind, alert.text, detail);
-        PastAlert { n, tone, severity, rule, title: shown.title, link: shown.link, opened, acknowledged, state, resolved }
+        PastAlert {
+            n,
+            tone,
+            severity,
+            rule,
+            title: shown.title,
+            link: shown.link,
+            opened,
+            acknowledged,
+            state,
+            resolved,
+        }
     });
     let alerts = lines.collect();
     Ok(AlertsPage { frame, alerts, older, newer: before.map(|_| "/alerts".to_owned()) })
@@ -373,9 +383,19 @@ mod tests {
         let flag = form::flag("flag", &flag).expect("a flag");
         let shown = form_of(&flag);
         assert_eq!(flag_of(&shown).expect(&shown.rules), flag, "{}", shown.rules);
-        assert!(shown.rules.starts_with("region = eu and n in 1, 2 -> on\nv >= 1.2 -> off\n-> on 20%, off 30%\n"), "{}", shown.rules);
+        assert!(
+            shown.rules.starts_with("region = eu and n in 1, 2 -> on\nv >= 1.2 -> off\n-> on 20%, off 30%\n"),
+            "{}",
+            shown.rules
+        );
         let text = FlagForm { variants: "a = 0.5\nb = 1.0".to_owned(), percent: "5".to_owned(), ..form_of(&flag) };
-        let text = FlagForm { percent_variant: "b".to_owned(), rules: String::new(), default: "a".to_owned(), off: String::new(), ..text };
+        let text = FlagForm {
+            percent_variant: "b".to_owned(),
+            rules: String::new(),
+            default: "a".to_owned(),
+            off: String::new(),
+            ..text
+        };
         assert_eq!(flag_of(&text).expect("a flag").rules.len(), 1);
         let error = flag_of(&FlagForm { percent_variant: "c".to_owned(), ..text }).expect_err("no such variant");
         assert!(error.problem.error.contains("\"c\""), "{:?}", error.problem);

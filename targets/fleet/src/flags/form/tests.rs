@@ -62,9 +62,15 @@ fn rules_are_read_from_a_line() {
     };
     for (text, same) in [
         ("region = eu -> on", json!({ "when": { "attribute": "region", "equals": "eu" }, "serve": "on" })),
-        ("-> on 20%, off 80%", json!({ "serve": { "split": [{ "variant": "on", "percent": 20 }, { "variant": "off", "percent": 80 }] } })),
+        (
+            "-> on 20%, off 80%",
+            json!({ "serve": { "split": [{ "variant": "on", "percent": 20 }, { "variant": "off", "percent": 80 }] } }),
+        ),
         ("always -> on", json!({ "serve": "on" })),
-        ("year 2020..2024 -> off", json!({ "when": { "attribute": "year", "from": 2020, "to": 2024 }, "serve": "off" })),
+        (
+            "year 2020..2024 -> off",
+            json!({ "when": { "attribute": "year", "from": 2020, "to": 2024 }, "serve": "off" }),
+        ),
         (
             "firmware >= 2.1 and region != \"7\" and battery is known and n in 1, 2 -> on",
             json!({ "when": { "all": [
@@ -74,11 +80,21 @@ fn rules_are_read_from_a_line() {
                 { "attribute": "n", "in": [1, 2] },
             ] }, "serve": "on" }),
         ),
-        ("firmware < 2.1 -> on", json!({ "when": { "attribute": "firmware", "version_before": "2.1" }, "serve": "on" })),
+        (
+            "firmware < 2.1 -> on",
+            json!({ "when": { "attribute": "firmware", "version_before": "2.1" }, "serve": "on" }),
+        ),
     ] {
         assert_eq!(line(text).expect(text), object(same), "{text}");
     }
-    for bad in ["region = eu", "region -> on", "region eu -> on", "region = eu -> maybe", "-> on 20%, off 90%", "firmware >= new -> on"] {
+    for bad in [
+        "region = eu",
+        "region -> on",
+        "region eu -> on",
+        "region = eu -> maybe",
+        "-> on 20%, off 90%",
+        "firmware >= new -> on",
+    ] {
         let invalid = line(bad).expect_err(bad);
         assert_eq!(invalid.path, "flags[0].rules[0]", "{bad}: {invalid:?}");
     }
@@ -100,12 +116,28 @@ fn errors_name_the_field_and_the_value() {
         (with("killed", json!("yes")), "flags[0].killed", "\"yes\" is not true or false"),
         (with("default", json!("onn")), "flags[0].default", "there is no variant \"onn\""),
         (with("default", json!(2)), "flags[0].default", "there is no variant 2"),
-        (with("variants", json!({ "on": true, "off": 0 })), "flags[0].variants", "the value of \"on\" is of another type than that of \"off\""),
+        (
+            with("variants", json!({ "on": true, "off": 0 })),
+            "flags[0].variants",
+            "the value of \"on\" is of another type than that of \"off\"",
+        ),
         (with("variants", json!({ "on": [] })), "flags[0].variants.on", "[] is not true, false, a number or text"),
         (with("rules", json!([{ "serve": "onn" }])), "flags[0].rules[0].serve", "there is no variant \"onn\""),
-        (with("rules", json!([{ "when": { "attribute": "a", "is": 1 }, "serve": "on" }])), "flags[0].rules[0].when", "{\"attribute\":\"a\",\"is\":1} is no condition"),
-        (with("rules", json!([{ "when": { "any": [{ "attribute": "a", "version_from": "x" }] }, "serve": "on" }])), "flags[0].rules[0].when.any[0].version_from", "\"x\" is not a version such as 1.2.3"),
-        (with("rules", json!([{ "serve": { "split": [{ "variant": "on", "percent": 101 }] } }])), "flags[0].rules[0].serve.split[0].percent", "101 is not a number from 0 to 100"),
+        (
+            with("rules", json!([{ "when": { "attribute": "a", "is": 1 }, "serve": "on" }])),
+            "flags[0].rules[0].when",
+            "{\"attribute\":\"a\",\"is\":1} is no condition",
+        ),
+        (
+            with("rules", json!([{ "when": { "any": [{ "attribute": "a", "version_from": "x" }] }, "serve": "on" }])),
+            "flags[0].rules[0].when.any[0].version_from",
+            "\"x\" is not a version such as 1.2.3",
+        ),
+        (
+            with("rules", json!([{ "serve": { "split": [{ "variant": "on", "percent": 101 }] } }])),
+            "flags[0].rules[0].serve.split[0].percent",
+            "101 is not a number from 0 to 100",
+        ),
     ] {
         assert_eq!(wrong(&flags), (path.to_owned(), what.to_owned()));
     }
