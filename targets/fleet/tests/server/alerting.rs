@@ -145,7 +145,7 @@ fn error_miss_and_restart_rates_are_alerts() {
         for device in &mut devices {
             device.measure_hours(1, |recorder, _| {
                 recorder.count(Counter::InferenceErrors, 400);
-                recorder.count(Counter::DeadlineMisses, 300);
+                recorder.count(Counter::DeadlineMisses, 600);
                 recorder.count(Counter::Resets, 1);
             });
         }

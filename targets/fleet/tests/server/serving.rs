@@ -22,9 +22,10 @@ async fn obeys(site: &Site, tenant: &Tenant, device: &mut Device, model: &str) -
     let (_, payload): (&str, &[u8]) = postcard::from_bytes(read.payload()).expect("flags");
     let flags = Flags::open(payload).expect("flags");
     let context = Context { identity: &device.id, attributes: &[], model, now: None };
+    let serves = SERVE.evaluate(Some(&flags), &context).value;
     device.flags = flags.sequence();
     device.poll(&site.client).await;
-    (SERVE.evaluate(Some(&flags), &context).value, flags.sequence())
+    (serves, flags.sequence())
 }
 
 async fn alerts(site: &Site, tenant: &Tenant) -> Vec<(String, String)> {
