@@ -114,7 +114,7 @@ fn inference_is_stopped_and_resumed() {
 
 /// Enrols a device with attributes.
 async fn enrol(site: &Site, tenant: &Tenant, n: u8, attributes: &[(&str, &str)]) {
-    let key = SecretKey::from_seed([n; 32]).expect("a seed");
+    let key = SecretKey::from_seed([n + 1; 32]).expect("a seed");
     let attributes: BTreeMap<String, String> =
         attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let request = wire::Enrol { key: key.public(), target: "sim".into(), model: "m".into(), attributes };
