@@ -12,7 +12,7 @@ pub struct Config<'a> {
     pub identity: &'a [u8],
     /// The model that it runs. The same as in [`dunlin_update::Device`].
     pub name: &'a str,
-    /// What conditions of flags may ask for.
+    /// What conditions of flags may ask for, besides the built-in `dunlin.model`, which is [`Self::name`].
     pub attributes: &'a [(&'a str, Value<'a>)],
     /// The number of this start, which no other start of the device has: counted, or else random.
     pub boot: u32,

@@ -191,7 +191,7 @@ where
 /// What flags are asked with.
 fn context<'c>(config: &Config<'c>, calendar: &Calendar, hint: &Calendar, time: &Time) -> Context<'c> {
     let now = calendar.at(time.now()).or_else(|| hint.at(time.now()));
-    Context { identity: config.identity, attributes: config.attributes, now }
+    Context { identity: config.identity, attributes: config.attributes, model: config.name, now }
 }
 
 #[cfg(test)]

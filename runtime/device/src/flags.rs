@@ -2,7 +2,7 @@
 //!
 //! A flag document is signed by the role of rollouts; its payload is the string [`NAME`] and the flags as bytes, both as
 //! postcard has them. One flag is the device's own, `dunlin.serve`: where it is off, or killed with an off variant that is, no
-//! model runs. It is on by default.
+//! model runs. It is on by default. A condition on the built-in attribute `dunlin.model` stops one model.
 
 use dunlin_rollout::flag::{Context, Flag, FlagValue, Flags, Resolution};
 use dunlin_update::trust::{Document, Role, RootKeys, TrustError, Verifier};

@@ -74,15 +74,27 @@ pub struct Context<'a> {
     pub identity: &'a [u8],
     /// Its attributes, by name.
     pub attributes: &'a [(&'a str, Value<'a>)],
+    /// The model that it runs, which conditions find as [`MODEL_ATTRIBUTE`] and, where the device has no attribute of that
+    /// name, as `model`. Empty: not known.
+    pub model: &'a str,
     /// Seconds since 1970. Nothing: the device does not know, and a document that ages counts as stale.
     pub now: Option<u64>,
 }
+
+/// The built-in attribute with the model that a device runs. No attribute of the device's own takes its place, so that a
+/// stop of one model reaches every device with it.
+pub const MODEL_ATTRIBUTE: &str = "dunlin.model";
 
 impl<'a> Context<'a> {
     /// An attribute's value.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<Value<'a>> {
-        self.attributes.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
+        let model = || (!self.model.is_empty()).then_some(Value::Text(self.model));
+        if name == MODEL_ATTRIBUTE {
+            return model();
+        }
+        let own = self.attributes.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+        own.or_else(|| if name == "model" { model() } else { None })
     }
 }
 
@@ -217,6 +229,19 @@ impl<T: Copy> Flag<T> {
         let Some(variant) = variant.and_then(|n| entry.variant(n)) else { return Ok(self.compiled_in(reason, None)) };
         let value = T::from_value(variant.value).ok_or(ErrorCode::TypeMismatch)?;
         Ok(Resolution { value, variant: Some(variant.name), reason, error: None })
+    }
+}
+
+impl<'a> Flags<'a> {
+    /// Evaluates a flag without its compiled-in default: returns the name of the variant that a device gets, or nothing
+    /// where it keeps its compiled-in default, and why. For previews; devices use [`Flag::evaluate`].
+    ///
+    /// # Errors
+    /// [`ErrorCode::FlagNotFound`], and [`ErrorCode::TargetingKeyMissing`] for a split without an identity.
+    pub fn variant(&self, key: &str, context: &Context<'_>) -> Result<(Option<&'a str>, Reason), ErrorCode> {
+        let entry = self.entry(key).ok_or(ErrorCode::FlagNotFound)?;
+        let (number, reason) = decide(&entry, context)?;
+        Ok((number.and_then(|n| entry.variant(n)).map(|v| v.name), reason))
     }
 }
 

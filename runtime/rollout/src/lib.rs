@@ -65,7 +65,8 @@
 //! # let payload = include_bytes!("../tests/golden/flags.bin");
 //! let flags = Flags::open(payload)?;
 //! let attributes = [("board", Value::Text("m7")), ("year", Value::Int(2024))];
-//! let context = Context { identity: b"device-1432", attributes: &attributes, now: Some(1_800_000_060) };
+//! let now = Some(1_800_000_060);
+//! let context = Context { identity: b"device-1432", attributes: &attributes, model: "digits", now };
 //! let model = MODEL.evaluate(Some(&flags), &context);
 //! assert_eq!((model.value, model.reason.name()), ("digits-3", "TARGETING_MATCH"));
 //! // Without a document: the compiled-in default, and it says so.

@@ -11,6 +11,7 @@ pub(crate) mod profile;
 mod publish;
 mod rollout;
 mod root;
+mod serving;
 mod tenants;
 mod tokens;
 pub mod view;
@@ -38,6 +39,12 @@ enum Action {
     Packages(packages::Packages),
     /// Roll a package out in stages
     Rollout(rollout::Rollout),
+    /// Stop all inference, or that of one model
+    Stop(serving::Stop),
+    /// Resume inference
+    Resume(serving::Resume),
+    /// Show where inference is stopped, and who obeys
+    Serving(serving::Serving),
     /// Show devices, put them into rings, revoke them
     Devices(devices::Devices),
     /// Show and set flags
@@ -71,6 +78,9 @@ impl Fleet {
             Action::Tenant(tenant) => tenant.run(&profile::client()?, json),
             Action::Tenants(tenants) => tenants.run(&profile::client()?, json),
             Action::Rollout(rollout) => rollout.run(&profile::client()?, json),
+            Action::Stop(stop) => stop.run(&profile::client()?, json),
+            Action::Resume(resume) => resume.run(&profile::client()?, json),
+            Action::Serving(serving) => serving.run(&profile::client()?, json),
             Action::Devices(devices) => devices.run(&profile::client()?, json),
             Action::Flags(flags) => flags.run(&profile::client()?, json),
             Action::Drift(drift) => drift.run(&profile::client()?, json),

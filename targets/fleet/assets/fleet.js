@@ -120,7 +120,7 @@
     const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
     const series = order.map((i) => {
       const stroke = color(`--hue${Math.min(i, 7)}`);
-      return { label: names[i], stroke, width: stacked ? 1 : 2, dash: stacked ? [] : dashes[i % dashes.length], fill: stacked ? stroke : undefined, spanGaps: stacked, points: { show: !stacked, size: 4, fill: stroke } };
+      return { label: names[i], stroke, width: stacked ? 1 : 2, dash: stacked ? [] : dashes[i % dashes.length], fill: stacked ? stroke : undefined, spanGaps: true, points: { show: !stacked, size: 4, fill: stroke } };
     });
     const options = {
       width: Math.max(200, element.clientWidth),

@@ -7,7 +7,7 @@ mod operator;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,9 +15,13 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::auth::{Principal, Role};
 use crate::error::ApiError;
+use crate::gauges;
 use crate::server::App;
 
+/// The tenant of the installation's administrators.
+const SYSTEM: &str = "system";
 /// Bytes of a body of JSON.
 const MAX_JSON: usize = 256 << 10;
 
@@ -60,8 +64,30 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text())
+/// `/metrics` alone, of all tenants and without a token.
+pub(crate) fn metrics_router(app: App) -> Router {
+    let all = async |State(app): State<App>| {
+        let gauges = gauges::collected(&app).await?;
+        Ok::<_, ApiError>(prometheus(&app, &gauges.text(None)))
+    };
+    Router::new().route("/metrics", get(all)).with_state(app)
+}
+
+fn prometheus(app: &App, gauges: &str) -> Response {
+    let text = app.metrics.text() + &gauges::server(app) + gauges;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// The server's own numbers for everybody; with a token also the gauges of its tenant, with one of the installation those of
+/// all tenants.
+async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiError> {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Ok(prometheus(&app, ""));
+    }
+    let who = Principal::of(&headers, &app).await?;
+    who.at_least(Role::Viewer)?;
+    let tenant = Some(who.tenant.id.as_str()).filter(|id| *id != SYSTEM);
+    Ok(prometheus(&app, &gauges::collected(&app).await?.text(tenant)))
 }
 
 async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
@@ -94,6 +120,9 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let status = response.status();
     app.metrics.request(status.as_u16(), micros);
+    if path == crate::wire::POLL_PATH {
+        app.metrics.poll_seconds.add(micros);
+    }
     if status.is_server_error() {
         tracing::warn!(%method, path, status = status.as_u16(), micros, "request");
     } else {

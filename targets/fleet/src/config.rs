@@ -42,6 +42,8 @@ pub struct Config {
     pub webhook_internal: bool,
     /// Where the fleet's metrics are sent, hour by hour: an OpenTelemetry collector's address, `http://HOST:4318`.
     pub otlp: Option<String>,
+    /// Where `/metrics` of all tenants is served without a token, for a Prometheus in a private network; nothing: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// How often live rollouts are looked at; zero: only when [`Server::tick`](crate::Server::tick) is called.
     pub tick: Duration,
     /// How long requests may go on after the server was told to stop.
@@ -66,6 +68,7 @@ impl Config {
             patience: Duration::from_secs(30),
             webhook_internal: false,
             otlp: None,
+            metrics_listen: None,
             tick: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             clock: Arc::new(SystemClock),

@@ -28,6 +28,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
+pub(crate) use figure::percent;
 use source::Source;
 
 use crate::server::App;
@@ -51,12 +52,20 @@ fn router<S: Source, R: Clone + Send + Sync + 'static>(source: S) -> Router<R> {
         .route("/rollouts", get(page::rollouts::<S>))
         .route("/rollouts/{id}", get(page::rollout::<S>))
         .route("/rollouts/{id}/{verb}", get(page::confirm::<S>).post(page::act::<S>))
+        .route("/alerts", get(page::alerts::<S>))
+        .route("/alerts/news/acknowledge", post(page::acknowledge_news::<S>))
         .route("/alerts/{n}/acknowledge", post(page::acknowledge::<S>))
+        .route("/serving/stop", get(page::ask_stop::<S>).post(page::stop::<S>))
+        .route("/serving/resume", get(page::ask_resume::<S>).post(page::resume::<S>))
         .route("/drift", get(page::drift::<S>))
         .route("/devices", get(page::devices::<S>))
         .route("/devices/{id}", get(page::device::<S>))
         .route("/devices/{id}/revoke", post(page::revoke::<S>))
         .route("/flags", get(page::flags::<S>))
+        .route("/flags/edit", get(page::flag::<S>))
+        .route("/flags/preview", post(page::preview_flag::<S>))
+        .route("/flags/save", post(page::save_flag::<S>))
+        .route("/flags/switch", get(page::ask_switch::<S>).post(page::switch::<S>))
         .route("/audit", get(page::audit::<S>))
         .route("/login", get(page::sign_in_form).post(page::sign_in::<S>))
         .route("/logout", post(page::sign_out::<S>))

@@ -55,10 +55,16 @@ impl ApiError {
             "rollout" => "GET /v1/rollouts lists those that there are",
             "device" => "GET /v1/devices lists those that are enrolled",
             "alert" => "GET /v1/alerts lists those that there are",
+            "flag" => "GET /v1/flags lists those that there are",
             "artifact" => "poll for a new offer",
             _ => "see /openapi.json for what there is",
         };
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what} {id:?}"), list)
+    }
+
+    /// 404: no such thing here, with a hint of its own.
+    pub(crate) fn not_found(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error, hint)
     }
 
     /// 409: not in this state, or something else has that name.

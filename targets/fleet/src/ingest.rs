@@ -61,6 +61,12 @@ impl Ingest {
         (Self(senders), receivers)
     }
 
+    /// Returns how many polls wait, and how many may.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let waiting = self.0.iter().map(|s| s.max_capacity() - s.capacity()).sum();
+        (waiting, self.0.iter().map(mpsc::Sender::max_capacity).sum())
+    }
+
     /// Takes a poll, and returns when it is committed.
     pub(crate) async fn take(&self, job: Job) -> Result<Taken, ApiError> {
         // All polls of a device go the same way, so that they stay in order.
@@ -159,6 +165,7 @@ async fn one(app: &Inner, tx: &mut Connection, job: &Job, orders: &Orders, now: 
         last: last.as_ref().map(|(d, o)| (d.as_str(), o.as_str())),
         newest,
         missed,
+        flags: signed(poll.flags),
     };
     if !devices::heard(tx, &said).await? {
         return Ok(Taken::Replayed);

@@ -5,6 +5,7 @@
 //! (`wire`), operators speak JSON (`/openapi.json`). `README.md` tells how to run it.
 #![forbid(unsafe_code)]
 
+mod alerting;
 mod api;
 mod approval;
 mod artifacts;
@@ -18,6 +19,8 @@ mod decide;
 mod documents;
 mod drift;
 mod error;
+mod flags;
+mod gauges;
 mod hex;
 mod ingest;
 mod limits;

@@ -107,6 +107,9 @@ struct Serve {
     /// An OpenTelemetry collector that gets the fleet's metrics by the hour, such as http://127.0.0.1:4318.
     #[arg(long, env = "DUNLIN_FLEET_OTLP")]
     otlp: Option<String>,
+    /// Serve all tenants' metrics here too, without a token.
+    #[arg(long, env = "DUNLIN_FLEET_METRICS_LISTEN", value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// Let tenants' webhooks be on this machine or in private networks.
     #[arg(long, env = "DUNLIN_FLEET_WEBHOOK_INTERNAL")]
     webhook_internal: bool,
@@ -229,6 +232,7 @@ async fn run_server(mut config: Config, serve: Serve, data: &std::path::Path) ->
     config.listen = serve.listen;
     config.max_artifact = serve.max_artifact;
     config.otlp = serve.otlp;
+    config.metrics_listen = serve.metrics_listen;
     config.webhook_internal = serve.webhook_internal;
     (config.tick, config.grace) = (Duration::from_millis(serve.tick), Duration::from_secs(serve.grace));
     if let (Some(cert), Some(key)) = (serve.tls_cert, serve.tls_key) {

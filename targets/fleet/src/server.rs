@@ -20,7 +20,7 @@ use crate::ingest::{self, Ingest};
 use crate::limits::{Allowance, Limits};
 use crate::metrics::Metrics;
 use crate::store::{self, Engine, Store, signed};
-use crate::{api, decide, drift, otlp, webhook};
+use crate::{alerting, api, decide, drift, gauges, otlp, webhook};
 
 /// What handlers share.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) patience: Duration,
     pub(crate) webhook_internal: bool,
     pub(crate) otlp: Option<String>,
+    pub(crate) alerting: tokio::sync::Mutex<alerting::Memory>,
+    pub(crate) gauges: gauges::Cache,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -92,6 +94,7 @@ impl From<sqlx::Error> for StartError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     app: App,
     serving: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
@@ -137,6 +140,8 @@ impl Server {
             patience: config.patience,
             webhook_internal: config.webhook_internal,
             otlp: config.otlp,
+            alerting: tokio::sync::Mutex::default(),
+            gauges: gauges::Cache::default(),
             stopping,
         });
         let (ingest, queues) = Ingest::new(workers);
@@ -166,14 +171,27 @@ impl Server {
         #[cfg(not(feature = "tls"))]
         let serving = tokio::spawn(serve(listener, router, |_| (), patience, until));
         let mut tasks = Vec::new();
+        let mut metrics_address = None;
+        if let Some(place) = config.metrics_listen {
+            let listener = TcpListener::bind(place).await.map_err(|e| StartError::Listen(place, e))?;
+            let address = listener.local_addr().map_err(|e| StartError::Listen(place, e))?;
+            if !address.ip().is_loopback() {
+                tracing::warn!(%address, "whoever reaches this address reads the metrics of all tenants");
+            }
+            let mut stopped = app.stopping.subscribe();
+            let until = async move { drop(stopped.wait_for(|s| *s).await) };
+            let router = api::metrics_router(app.clone());
+            tasks.push(tokio::spawn(serve(listener, router, |_| (), patience, until)));
+            metrics_address = Some(address);
+        }
         if !config.tick.is_zero() {
-            let inner = app.inner.clone();
+            let all = app.clone();
             tasks.push(tokio::spawn(async move {
                 let mut every = tokio::time::interval(config.tick);
                 every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     every.tick().await;
-                    tick(&inner).await;
+                    tick(&all).await;
                 }
             }));
             // On their own, so that a receiver that takes its time delays no decision.
@@ -189,7 +207,7 @@ impl Server {
             }));
         }
         tracing::info!(%address, "listening");
-        Ok(Self { address, app, serving, tasks, workers, grace: config.grace })
+        Ok(Self { address, metrics_address, app, serving, tasks, workers, grace: config.grace })
     }
 
     /// Where it listens.
@@ -198,9 +216,15 @@ impl Server {
         self.address
     }
 
+    /// Where everybody's metrics are, if they are served apart.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
     /// Decides about all live rollouts now, and delivers alerts.
     pub async fn tick(&self) {
-        tick(&self.app.inner).await;
+        tick(&self.app).await;
         webhook::deliver(&self.app.inner).await;
         otlp::tick(&self.app.inner).await;
     }
@@ -255,11 +279,12 @@ impl Drop for Server {
 }
 
 /// What is due now.
-async fn tick(app: &Inner) {
+async fn tick(app: &App) {
     decide::tick(app).await;
     drift::tick(app).await;
     store::hours::tick(app).await;
     store::retention::tick(app).await;
+    alerting::tick(app).await;
 }
 
 /// Makes a token.

@@ -2,6 +2,7 @@
 
 pub(crate) mod alerts;
 pub mod audit;
+pub(crate) mod census;
 pub(crate) mod days;
 pub(crate) mod devices;
 pub(crate) mod drift;
@@ -14,6 +15,8 @@ pub(crate) mod recalls;
 pub(crate) mod reports;
 pub(crate) mod retention;
 pub(crate) mod rollouts;
+pub(crate) mod samples;
+pub(crate) mod serving;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 

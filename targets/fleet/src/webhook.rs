@@ -68,7 +68,7 @@ async fn of_tenant(app: &Inner, tenant: &str, first: (i64, Alert), now: i64) -> 
             return Ok(());
         }
         let mut connection = app.store.read().await?;
-        alerts::delivered(&mut connection, tenant, alert.n).await?;
+        alerts::delivered(&mut connection, tenant, &alert).await?;
         next = alerts::next_undelivered(&mut connection, tenant, ATTEMPTS, now).await?;
     }
     Ok(())
@@ -80,7 +80,8 @@ async fn post(tenant: &str, alert: &Alert, url: String, internal: bool) -> bool 
     let detail: serde_json::Value = serde_json::from_str(&alert.detail).unwrap_or_default();
     let body = json!({
         "tenant": tenant, "n": alert.n, "time": alert.time, "rollout": alert.rollout, "kind": alert.kind,
-        "text": alert.text, "detail": detail,
+        "text": alert.text, "detail": detail, "severity": alert.severity, "state": alert.state, "key": alert.key,
+        "updated": alert.updated, "resolved": alert.resolved,
     });
     let posted = tokio::task::spawn_blocking(move || {
         let mut config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).max_redirects(0);

@@ -1,5 +1,7 @@
 //! The server as devices and operators see it, on SQLite and on PostgreSQL.
 
+#[path = "server/alerting.rs"]
+mod alerting;
 #[path = "server/crash.rs"]
 mod crash;
 #[path = "server/crossover.rs"]
@@ -35,6 +37,8 @@ mod rollouts;
 mod s3;
 #[path = "server/schema.rs"]
 mod schema;
+#[path = "server/serving.rs"]
+mod serving;
 #[path = "server/site.rs"]
 mod site;
 #[cfg(feature = "tls")]

@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     for attributes in [&known[..], &[]] {
         for identity in [&b"device-1"[..], b""] {
             for now in [None, Some(0), Some(u64::MAX)] {
-                let context = Context { identity, attributes, now };
+                let context = Context { identity, attributes, model: "m", now };
                 let fast = FAST.evaluate(Some(&flags), &context);
                 // A compiled-in default has no variant, an error is the default, and nothing else has a code.
                 assert!(fast.variant.is_some() || fast.value);

@@ -484,6 +484,30 @@ fn flags_are_obeyed_offline_and_the_kill_switch_works() {
 }
 
 #[test]
+fn a_stop_of_one_model_stops_that_model() {
+    use dunlin_rollout::flag::{MODEL_ATTRIBUTE, RuleSpec, Serving, When};
+    let mut world = World::new();
+    let stop = |model: &str| {
+        let mut serve = flag("dunlin.serve", Setting::Bool(true));
+        serve.variants.push(("off".into(), Setting::Bool(false)));
+        let when = Some(When::Equal(MODEL_ATTRIBUTE.into(), Setting::Text(model.into())));
+        serve.rules.push(RuleSpec { when, serve: Serving::Variant(1) });
+        serve
+    };
+    world.live(
+        |_| (),
+        |life| {
+            assert_eq!(life.device.take_flags(&flags(5, vec![stop("another")])), Ok(true));
+            assert!(life.infer([0.0; 4]).is_ok());
+            assert_eq!(life.device.take_flags(&flags(6, vec![stop("sums")])), Ok(true));
+            assert_eq!(life.infer([0.0; 4]), Err(RunError::Off));
+            assert_eq!(life.device.take_flags(&flags(7, vec![stop("another")])), Ok(true));
+            assert!(life.infer([0.0; 4]).is_ok());
+        },
+    );
+}
+
+#[test]
 fn under_a_new_root_old_flags_hold_until_new_ones_come() {
     let better = Sums::BETTER.package("2");
     let mut world = World::new();

@@ -49,7 +49,7 @@ fn sample() -> Document {
 }
 
 fn context<'a>(identity: &'a [u8], attributes: &'a [(&'a str, Value<'a>)]) -> Context<'a> {
-    Context { identity, attributes, now: Some(1_800_000_060) }
+    Context { identity, attributes, model: "", now: Some(1_800_000_060) }
 }
 
 #[test]
@@ -355,4 +355,26 @@ proptest! {
             let _ = format!("{:?}", MODEL.evaluate(Some(&flags), &context));
         }
     }
+}
+
+#[test]
+fn the_model_is_a_built_in_attribute() {
+    let own = [("model", Value::Text("board-7"))];
+    let of = |attributes| Context { identity: b"d", attributes, model: "digits", now: None };
+    assert_eq!(of(&[]).attribute("model"), Some(Value::Text("digits")));
+    assert_eq!(of(&[]).attribute(MODEL_ATTRIBUTE), Some(Value::Text("digits")));
+    // A stored document may ask for a device's own attribute of this name, and a stop has to reach the device nevertheless.
+    assert_eq!(of(&own).attribute("model"), Some(Value::Text("board-7")));
+    assert_eq!(of(&[(MODEL_ATTRIBUTE, Value::Int(1))]).attribute(MODEL_ATTRIBUTE), Some(Value::Text("digits")));
+    assert_eq!(Context { model: "", ..of(&[]) }.attribute("model"), None);
+
+    let off = spec("dunlin.serve", &[("on", Setting::Bool(true)), ("off", Setting::Bool(false))]);
+    let when = Some(When::Equal(MODEL_ATTRIBUTE.into(), Setting::Text("digits".into())));
+    let off = FlagSpec { rules: vec![rule(when, Serving::Variant(1))], ..off };
+    let payload = Document { flags: vec![off], ..sample() }.encode().unwrap();
+    let flags = Flags::open(&payload).unwrap();
+    assert_eq!(flags.variant("dunlin.serve", &of(&own)), Ok((Some("off"), Reason::Targeting)));
+    assert_eq!(flags.variant("dunlin.serve", &Context { model: "kws", ..of(&own) }), Ok((Some("on"), Reason::Default)));
+    assert_eq!(flags.variant("other", &of(&own)), Err(ErrorCode::FlagNotFound));
+    assert!(!Flag::new("dunlin.serve", true).evaluate(Some(&flags), &of(&[])).value);
 }

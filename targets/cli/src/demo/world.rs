@@ -262,3 +262,39 @@ impl Drop for World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Real devices on a real server: a stop reaches them with their next check-in, and no model runs until it ends.
+    #[test]
+    fn real_devices_obey_a_stop() {
+        let mut world = World::start(4, 7).expect("a world");
+        world.pass(4 * INTERVAL);
+        let run = |world: &World| world.flock.tally().inferences;
+        assert!(run(&world) > 0, "models run");
+        let stop = |world: &World, verb: &str, model: Value| {
+            world.operator.call("POST", &format!("/v1/serving/{verb}"), &json!({ "model": model })).expect("done")
+        };
+        for model in [Value::Null, json!(world_model(&world))] {
+            let stopped = stop(&world, "stop", model.clone());
+            assert_eq!(stopped["stops"][0]["obeying"], 0, "{stopped}");
+            // One check-in to hear of it, one to say so.
+            world.pass(4 * INTERVAL);
+            let status = world.operator.get("/v1/serving").expect("a status");
+            assert_eq!(status["stops"][0]["obeying"], 4, "{status}");
+            let before = run(&world);
+            world.pass(4 * INTERVAL);
+            assert_eq!(run(&world), before, "nothing runs while {model} is stopped");
+            stop(&world, "resume", model.clone());
+            world.pass(4 * INTERVAL);
+            assert!(run(&world) > before, "models run again after {model}");
+        }
+    }
+
+    fn world_model(world: &World) -> String {
+        let devices = world.operator.get("/v1/devices").expect("devices");
+        devices[0]["model"].as_str().expect("a model").to_owned()
+    }
+}

@@ -13,7 +13,7 @@ use crate::trust::hex;
 /// Shows alerts, and says that somebody looks after one.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Alerts {
-    /// Only those that nobody has acknowledged
+    /// Only those that are open
     #[arg(long)]
     open: bool,
     /// Say that you look after this one
@@ -34,15 +34,24 @@ impl Alerts {
         }
         self.watch.run(client, json, |client| {
             let mut all = client.all("/v1/alerts", "n", usize::MAX)?;
-            all.retain(|a| !self.open || a["acknowledged"].is_null());
+            all.retain(|a| !self.open || a["state"] == "open");
             let mut out = String::new();
             for alert in &all {
-                let who = match alert["acknowledged_by"].as_str() {
-                    Some(who) => format!("{who} looks after it since {}", time(&alert["acknowledged"])),
-                    None => format!("open: `dunlin fleet alerts --acknowledge {}`", alert["n"]),
+                let who = match (alert["acknowledged_by"].as_str(), text(alert, "state")) {
+                    (Some(who), _) => format!("{who} looks after it since {}", time(&alert["acknowledged"])),
+                    (None, "resolved") => "nobody acknowledged it".to_owned(),
+                    (None, _) => format!("open: `dunlin fleet alerts --acknowledge {}`", alert["n"]),
                 };
-                let (n, kind) = (&alert["n"], text(alert, "kind"));
-                out.push_str(&format!("{n}  {}  {kind}\n   {}\n   {who}\n", time(&alert["time"]), text(alert, "text")));
+                let (n, kind, severity) = (&alert["n"], text(alert, "kind"), text(alert, "severity"));
+                out.push_str(&format!(
+                    "{n}  {}  {kind}  {severity}\n   {}\n",
+                    time(&alert["time"]),
+                    text(alert, "text")
+                ));
+                if alert["resolved"].is_u64() {
+                    out.push_str(&format!("   resolved {}\n", time(&alert["resolved"])));
+                }
+                out.push_str(&format!("   {who}\n"));
             }
             if out.is_empty() {
                 out.push_str(if self.open { "no open alerts\n" } else { "no alerts\n" });

@@ -170,6 +170,71 @@ fn flags_are_put_killed_and_revived() {
 }
 
 #[test]
+fn inference_is_stopped_and_resumed() {
+    let site = Site::start();
+    site.login();
+    site.packages();
+    site.device(1, [1; 32]);
+    site.device(2, [1; 32]);
+    // From the first minute, and only when a person or --yes says so.
+    let shown = site.json(&["fleet", "flags"]);
+    assert_eq!(
+        (&shown["version"], &shown["flags"][0]["key"]),
+        (&Value::from(0), &Value::from("dunlin.serve")),
+        "{shown}"
+    );
+    let (code, text) = site.fails(&["fleet", "stop"]);
+    assert!(code == 2 && text.contains("ALL inference") && text.contains("--yes"), "{text}");
+    assert!(site.succeeds(&["fleet", "serving"]).contains("inference is on"));
+    let (code, text) = site.fails(&["fleet", "stop", "--model", "digit", "--yes"]);
+    assert!(code == 8 && text.contains("there are digits"), "{text}");
+    let stopped = site.succeeds(&["fleet", "stop", "--model", "digits", "--reason", "wrong labels", "--yes"]);
+    assert!(stopped.contains("STOPPED: inference of digits") && stopped.contains("wrong labels"), "{stopped}");
+    assert!(stopped.contains("0 of 2 devices obey"), "{stopped}");
+    let status = site.json(&["fleet", "stop", "--yes"]);
+    assert_eq!((&status["serving"], &status["stops"][0]["model"]), (&Value::from(false), &Value::Null), "{status}");
+    assert!(site.succeeds(&["fleet", "alerts", "--open"]).contains("serving_stopped"));
+    assert!(site.succeeds(&["fleet", "flags"]).contains("KILLED: off"));
+    assert!(site.succeeds(&["fleet", "resume"]).contains("inference is on"));
+    assert!(!site.succeeds(&["fleet", "alerts", "--open"]).contains("serving_stopped"));
+    // The flag's own switch is the same.
+    site.succeeds(&["fleet", "flags", "kill", "dunlin.serve", "--yes"]);
+    assert!(site.succeeds(&["fleet", "serving"]).contains("STOPPED: all inference"));
+    site.succeeds(&["fleet", "flags", "revive", "dunlin.serve"]);
+    assert!(site.succeeds(&["fleet", "serving"]).contains("inference is on"));
+}
+
+#[test]
+fn a_flag_is_set_previewed_and_deleted() {
+    let site = Site::start();
+    site.login();
+    site.packages();
+    site.device(1, [1; 32]);
+    let rule = "dunlin.model = digits -> on";
+    let plan = site.succeeds(&["fleet", "flags", "set", "bikes", "--off", "--rule", rule, "--dry-run"]);
+    assert!(plan.contains("added bikes") && plan.contains("nothing is stored"), "{plan}");
+    assert!(plan.lines().any(|l| l.contains(" on ") && l.contains("1  100.0 %")), "{plan}");
+    assert_eq!(site.json(&["fleet", "flags"])["version"], 0);
+    site.succeeds(&["fleet", "flags", "set", "bikes", "--off", "--rule", rule]);
+    assert!(site.succeeds(&["fleet", "flags", "preview", "bikes"]).contains("bikes: 1 devices"));
+    let (code, text) = site.fails(&["fleet", "flags", "set", "bikes", "--rule", "model = digits -> onn"]);
+    assert!(code == 8 && text.contains("rules[0]") && text.contains("use one of off, on"), "{text}");
+    let (code, text) = site.fails(&["fleet", "flags", "set", "new"]);
+    assert!(code == 2 && text.contains("--on"), "{text}");
+    site.succeeds(&["fleet", "flags", "set", "limit", "--variant", "low=5", "--variant", "high=9", "--value", "low"]);
+    let shown = site.json(&["fleet", "flags"]);
+    let limit = shown["flags"].as_array().into_iter().flatten().find(|f| f["key"] == "limit").expect("it");
+    assert_eq!((&limit["variants"]["high"], &limit["default"]), (&Value::from(9), &Value::from("low")), "{shown}");
+    let schema: Value = serde_json::from_str(&site.succeeds(&["fleet", "flags", "schema"])).expect("JSON");
+    assert!(schema["components"]["schemas"]["FlagBody"].is_object() && schema["examples"][0]["flags"].is_array());
+    let file = site.path("flags.json");
+    std::fs::write(&file, shown.to_string()).expect("written");
+    assert!(site.succeeds(&["fleet", "flags", "put", &file, "--dry-run"]).contains("nothing would change"));
+    site.succeeds(&["fleet", "flags", "delete", "bikes", "--yes"]);
+    assert!(!site.json(&["fleet", "flags"]).to_string().contains("bikes"));
+}
+
+#[test]
 fn a_crossover_from_a_plan_to_its_end_and_once_more() {
     let site = Site::start();
     site.login();

@@ -6,6 +6,7 @@ pub(super) mod flags;
 mod packages;
 mod plan;
 mod rollouts;
+pub(crate) mod serving;
 mod tenants;
 mod tokens;
 mod watch;
@@ -23,6 +24,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .merge(packages::router())
         .merge(rollouts::router())
         .merge(flags::router())
+        .merge(serving::router())
         .merge(drift::router())
         .merge(watch::router())
 }

@@ -1,5 +1,7 @@
 //! Requests for pages, and presses of buttons.
 
+mod operate;
+
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, Query, State};
@@ -9,7 +11,12 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use super::Dashboard;
 use super::session;
 use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
-use super::view::{DeviceFilter, FailurePage, Frame, LoginPage, Section};
+use super::view::{Banner, DeviceFilter, FailurePage, Frame, LoginPage, Section};
+use crate::auth::Role;
+
+pub(super) use operate::{
+    acknowledge_news, alerts, ask_resume, ask_stop, ask_switch, flag, preview_flag, resume, save_flag, stop, switch,
+};
 
 /// A page, or why there is none.
 pub(super) type Answer = Result<Response, Failure>;
@@ -88,6 +95,8 @@ async fn frame<S: Source>(
     let viewer = dashboard.source.viewer(secret).await?.ok_or_else(sign_in)?;
     // Only this session's own answers say so: a link from elsewhere does not.
     let done = |key: &str| uri.query().is_some_and(|q| q.split('&').any(|pair| pair == told(secret, uri.path(), key)));
+    let stops = dashboard.source.stops(&viewer).await?.into_iter().map(Banner::from).collect();
+    let may_operate = Role::from_name(&viewer.role).is_some_and(|role| role >= Role::Operator);
     let frame = Frame {
         title: title.to_owned(),
         section,
@@ -96,14 +105,21 @@ async fn frame<S: Source>(
         role: viewer.role.clone(),
         csrf: session::csrf(secret),
         now: dashboard.source.now(),
+        stops,
+        may_operate,
         notice: NOTICES.iter().find(|(key, _)| done(key)).map(|(_, text)| (*text).to_owned()),
     };
     Ok((viewer, frame))
 }
 
 /// What an action did, by the word in the address that a browser comes back to.
-pub(crate) const NOTICES: [(&str, &str); 14] = [
+pub(crate) const NOTICES: [(&str, &str); 19] = [
     ("acknowledged", "Acknowledged: others see that you look after it."),
+    ("halted", "Inference is stopped. Devices obey at their next poll; the banner counts them."),
+    ("serving", "Inference is resumed. Devices run again from their next poll on."),
+    ("saved", "Saved. Devices get the flags with their next poll."),
+    ("killed", "Killed: no rule is looked at from the devices' next poll on."),
+    ("revived", "Revived: the flag's rules decide again from the devices' next poll on."),
     ("started", "Started."),
     ("paused", "Paused. Nobody else gets the candidate; devices that have it keep it."),
     ("resumed", "Resumed. Only new evidence counts from now on."),
@@ -156,7 +172,7 @@ pub(super) async fn act<S: Source>(
     Form(press): Form<Press>,
 ) -> Answer {
     let back = format!("/rollouts/{}", escape(&id));
-    let viewer = presser(&d, &headers, &press, &back).await?;
+    let viewer = presser(&d, &headers, &press.csrf, &back).await?;
     let done = d.source.act(&viewer, &id, &verb, &press).await?;
     Ok(Redirect::to(&answer(&headers, &back, done)).into_response())
 }
@@ -167,7 +183,7 @@ pub(super) async fn acknowledge<S: Source>(
     headers: HeaderMap,
     Form(press): Form<Press>,
 ) -> Answer {
-    let viewer = presser(&d, &headers, &press, "/").await?;
+    let viewer = presser(&d, &headers, &press.csrf, "/").await?;
     d.source.acknowledge(&viewer, &alert).await?;
     Ok(Redirect::to(&answer(&headers, "/", "acknowledged")).into_response())
 }
@@ -178,7 +194,7 @@ pub(super) async fn revoke<S: Source>(
     headers: HeaderMap,
     Form(press): Form<Press>,
 ) -> Answer {
-    let viewer = presser(&d, &headers, &press, "/devices").await?;
+    let viewer = presser(&d, &headers, &press.csrf, "/devices").await?;
     d.source.revoke(&viewer, &id, &press).await?;
     Ok(Redirect::to(&answer(&headers, "/devices", "revoked")).into_response())
 }
@@ -200,13 +216,13 @@ fn answer(headers: &HeaderMap, path: &str, done: &str) -> String {
 async fn presser<S: Source>(
     dashboard: &Dashboard<S>,
     headers: &HeaderMap,
-    press: &Press,
+    csrf: &str,
     back: &str,
 ) -> Result<Viewer, Failure> {
     let sign_in = || Failure::SignIn(back.to_owned(), false);
     let secret = session::secret(headers).ok_or_else(sign_in)?;
     let viewer = dashboard.source.viewer(secret).await?.ok_or_else(sign_in)?;
-    if !session::is_own_origin(headers) || !session::is_own_form(secret, &press.csrf) {
+    if !session::is_own_origin(headers) || !session::is_own_form(secret, csrf) {
         return Err(foreign().into());
     }
     Ok(viewer)

@@ -5,6 +5,7 @@ pub(super) mod drift;
 pub(super) mod flags;
 pub(super) mod health;
 pub(super) mod log;
+pub(super) mod operate;
 pub(super) mod rollout;
 mod serving;
 pub(super) mod session;
@@ -77,6 +78,7 @@ const RENEWED: i64 = 15;
 pub(super) async fn revision(connection: &mut Connection, tenant: &str, now: i64) -> Result<String, sqlx::Error> {
     let row = sqlx::query(
         "SELECT audited, alerted, (SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND acknowledged IS NULL) AS unseen,
+         (SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND resolved IS NULL) AS unresolved,
          (SELECT CAST(COALESCE(SUM(version), 0) AS BIGINT) FROM rollouts WHERE tenant = $1) AS versions
          FROM tenants WHERE id = $1",
     )
@@ -84,7 +86,7 @@ pub(super) async fn revision(connection: &mut Connection, tenant: &str, now: i64
     .fetch_one(connection)
     .await?;
     let mut revision = (now / RENEWED).to_string();
-    for name in ["audited", "alerted", "unseen", "versions"] {
+    for name in ["audited", "alerted", "unseen", "unresolved", "versions"] {
         let n: i64 = row.try_get(name)?;
         revision.push_str(&format!("-{n}"));
     }

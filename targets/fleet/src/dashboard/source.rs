@@ -3,9 +3,10 @@
 use std::future::Future;
 
 use super::view::{
-    AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagsPage, Frame, HealthPage,
-    RolloutPage, RolloutsPage,
+    AlertsPage, AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagForm, FlagPage,
+    FlagsPage, Frame, HealthPage, RolloutPage, RolloutsPage, ServingPage, SwitchPage,
 };
+use crate::flags::serving::{Action, StopStatus};
 
 /// Somebody who is signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,14 @@ pub(crate) struct Press {
     pub(crate) reason: String,
     /// The stage, from 0, that the page showed.
     pub(crate) stage: Option<u8>,
+    /// What was typed to confirm.
+    pub(crate) typed: String,
+    /// A model; empty: the whole fleet.
+    pub(crate) model: String,
+    /// A flag's key.
+    pub(crate) key: String,
+    /// `kill` or `revive`.
+    pub(crate) verb: String,
 }
 
 /// A place in the audit log.
@@ -109,6 +118,55 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
         id: &str,
     ) -> impl Future<Output = Result<DevicePage, Trouble>> + Send;
     fn flags(&self, viewer: &Viewer, frame: Frame) -> impl Future<Output = Result<FlagsPage, Trouble>> + Send;
+    /// Where inference is stopped.
+    fn stops(&self, viewer: &Viewer) -> impl Future<Output = Result<Vec<StopStatus>, Trouble>> + Send;
+    /// Asks before inference is stopped or resumed.
+    fn serving_page(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        stops: bool,
+        model: Option<String>,
+    ) -> impl Future<Output = Result<ServingPage, Trouble>> + Send;
+    /// Stops or resumes inference.
+    fn serve(
+        &self,
+        viewer: &Viewer,
+        action: Action,
+        model: Option<&str>,
+        press: &Press,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
+    fn alerts(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        before: Option<i64>,
+    ) -> impl Future<Output = Result<AlertsPage, Trouble>> + Send;
+    /// Acknowledges all news.
+    fn acknowledge_news(&self, viewer: &Viewer) -> impl Future<Output = Result<(), Trouble>> + Send;
+    fn flag(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        key: Option<&str>,
+    ) -> impl Future<Output = Result<FlagPage, Trouble>> + Send;
+    fn preview_flag(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        form: FlagForm,
+    ) -> impl Future<Output = Result<FlagPage, Trouble>> + Send;
+    /// Saves a flag, if it is what was previewed; `false`: it is not.
+    fn save_flag(&self, viewer: &Viewer, form: &FlagForm) -> impl Future<Output = Result<bool, Trouble>> + Send;
+    fn switch_page(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        key: &str,
+    ) -> impl Future<Output = Result<SwitchPage, Trouble>> + Send;
+    /// Kills or revives a flag.
+    fn switch_flag(&self, viewer: &Viewer, key: &str, killed: bool)
+    -> impl Future<Output = Result<(), Trouble>> + Send;
     fn audit(
         &self,
         viewer: &Viewer,

@@ -7,6 +7,7 @@ mod drift;
 mod health;
 mod live;
 mod log;
+mod operate;
 mod rollout;
 
 pub(super) use live::Specimen;
@@ -30,6 +31,8 @@ fn frame(title: &str, section: Section) -> Frame {
         role: "approver".to_owned(),
         csrf: "0".repeat(64),
         now: NOW,
+        stops: Vec::new(),
+        may_operate: true,
         notice: None,
     }
 }
@@ -124,6 +127,36 @@ fn pages() -> Vec<(&'static str, String)> {
         ("device", draw(&device())),
         ("flags", draw(&flags())),
         ("flags-empty", draw(&FlagsPage { document: None, flags: vec![], ..flags() })),
+        ("stop", draw(&operate::serving(true, None))),
+        ("stop-model", draw(&operate::serving(true, Some("forklift-horn".to_owned())))),
+        ("resume", draw(&operate::serving(false, None))),
+        (
+            "stopped",
+            draw(&{
+                let mut page = health();
+                page.frame.stops = vec![operate::stop(None).into(), operate::stop(Some("forklift-horn")).into()];
+                page
+            }),
+        ),
+        ("flag", draw(&operate::flag(operate::form()))),
+        (
+            "flag-wrong",
+            draw(&FlagPage {
+                error: Some(("rules[0]: there is no variant \"onn\"".to_owned(), "use one of on, off".to_owned())),
+                after: None,
+                ..operate::flag(operate::form())
+            }),
+        ),
+        (
+            "flag-switch",
+            draw(&SwitchPage {
+                frame: frame("Are you sure?", Section::Flags),
+                key: "count-bicycles".to_owned(),
+                killed: false,
+                off: "off".to_owned(),
+            }),
+        ),
+        ("alerts", draw(&operate::alerts())),
         ("audit", draw(&audit())),
         (
             "login",

@@ -8,18 +8,22 @@ use super::judgement::Sensitivity;
 use super::query;
 use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
 use super::view::{
-    AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagsPage, Frame, HealthPage,
-    RolloutPage, RolloutsPage,
+    AlertsPage, AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagForm, FlagPage,
+    FlagsPage, Frame, HealthPage, RolloutPage, RolloutsPage, ServingPage, SwitchPage,
 };
 use crate::auth::{Principal, Role};
 use crate::decide::{self, Acted, Action};
 use crate::error::ApiError;
+use crate::flags::serving::{self, StopStatus};
 use crate::hex;
 use crate::server::App;
 use crate::store::{self, hours, signed};
 
 /// Seconds for which a rollout that ended is shown among those under way.
 const RECENT: i64 = 2 * 86_400;
+
+/// Characters of a reason that are kept.
+const MAX_REASON: usize = 200;
 
 /// Pages of a running server.
 #[derive(Clone, Debug)]
@@ -222,6 +226,81 @@ impl Source for Pages {
 
     async fn flags(&self, viewer: &Viewer, frame: Frame) -> Result<FlagsPage, Trouble> {
         query::flags::flags(&mut *self.app.store.read().await?, viewer, frame).await
+    }
+
+    async fn stops(&self, viewer: &Viewer) -> Result<Vec<StopStatus>, Trouble> {
+        let mut connection = self.app.store.read().await?;
+        Ok(serving::stopped(&mut connection, &viewer.tenant, self.now()).await?)
+    }
+
+    async fn serving_page(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        stops: bool,
+        model: Option<String>,
+    ) -> Result<ServingPage, Trouble> {
+        self.principal(viewer).await?.at_least(Role::Operator)?;
+        query::operate::serving_page(&mut *self.app.store.read().await?, viewer, frame, stops, model).await
+    }
+
+    async fn serve(
+        &self,
+        viewer: &Viewer,
+        action: serving::Action,
+        model: Option<&str>,
+        press: &Press,
+    ) -> Result<(), Trouble> {
+        let principal = self.principal(viewer).await?;
+        principal.at_least(Role::Operator)?;
+        let reason: String = press.reason.trim().chars().take(MAX_REASON).collect();
+        serving::act(&self.app, &principal, action, model, &reason).await.map(drop).map_err(|error| {
+            match error.status {
+                axum::http::StatusCode::NOT_FOUND => Trouble::Missing("model"),
+                _ => error.into(),
+            }
+        })
+    }
+
+    async fn alerts(&self, viewer: &Viewer, frame: Frame, before: Option<i64>) -> Result<AlertsPage, Trouble> {
+        query::operate::alerts_page(&mut *self.app.store.read().await?, viewer, frame, before).await
+    }
+
+    async fn acknowledge_news(&self, viewer: &Viewer) -> Result<(), Trouble> {
+        self.principal(viewer).await?.at_least(Role::Operator)?;
+        let now = self.now();
+        let mut tx = self.app.store.write().await?;
+        let n = query::operate::acknowledge_news(&mut tx, viewer, now).await?;
+        if n > 0 {
+            let detail = serde_json::json!({ "alerts": n });
+            store::audit::append(&mut tx, &viewer.tenant, now, &viewer.actor, "alert.acknowledge", "news", &detail)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn flag(&self, viewer: &Viewer, frame: Frame, key: Option<&str>) -> Result<FlagPage, Trouble> {
+        query::operate::flag_page(&self.app, viewer, frame, key).await
+    }
+
+    async fn preview_flag(&self, viewer: &Viewer, frame: Frame, form: FlagForm) -> Result<FlagPage, Trouble> {
+        query::operate::flag_preview(&self.app, viewer, frame, form).await
+    }
+
+    async fn save_flag(&self, viewer: &Viewer, form: &FlagForm) -> Result<bool, Trouble> {
+        let principal = self.principal(viewer).await?;
+        principal.at_least(Role::Operator)?;
+        query::operate::flag_save(&self.app, &principal, form).await
+    }
+
+    async fn switch_page(&self, viewer: &Viewer, frame: Frame, key: &str) -> Result<SwitchPage, Trouble> {
+        query::operate::switch_page(&self.app, viewer, frame, key).await
+    }
+
+    async fn switch_flag(&self, viewer: &Viewer, key: &str, killed: bool) -> Result<(), Trouble> {
+        let principal = self.principal(viewer).await?;
+        principal.at_least(Role::Operator)?;
+        query::operate::switch(&self.app, &principal, key, killed).await
     }
 
     async fn audit(&self, viewer: &Viewer, frame: Frame, filter: &AuditFilter) -> Result<AuditPage, Trouble> {

@@ -6,6 +6,7 @@ mod device;
 mod drift;
 mod fleet;
 mod log;
+mod operate;
 mod rollout;
 mod serving;
 
@@ -13,6 +14,7 @@ pub(crate) use device::*;
 pub(crate) use drift::*;
 pub(crate) use fleet::*;
 pub(crate) use log::*;
+pub(crate) use operate::*;
 pub(crate) use rollout::*;
 pub(crate) use serving::*;
 
@@ -53,6 +55,10 @@ pub(crate) struct Frame {
     pub(crate) csrf: String,
     /// The moment of the page, seconds since 1970.
     pub(crate) now: i64,
+    /// Where inference is stopped.
+    pub(crate) stops: Vec<Banner>,
+    /// Whether the viewer may stop and resume inference and set flags.
+    pub(crate) may_operate: bool,
     /// What an action just did.
     pub(crate) notice: Option<String>,
 }

@@ -271,13 +271,15 @@ pub(crate) struct Said<'a> {
     pub(crate) last: Option<(&'a str, &'a str)>,
     pub(crate) newest: (i64, i64),
     pub(crate) missed: i64,
+    /// Sequence of the flag document that the device obeys.
+    pub(crate) flags: i64,
 }
 
 /// Notes what a poll says; `false` when its nonce is not newer than the last, as when somebody replays it.
 pub(crate) async fn heard(tx: &mut Connection, said: &Said<'_>) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE devices SET nonce = $3, seen = $4, model = $5, running = $6, phase = $7, last_digest = $8,
-         last_outcome = $9, boot = $10, seq = $11, missed = missed + $12 WHERE tenant = $1 AND id = $2 AND nonce < $3",
+         last_outcome = $9, boot = $10, seq = $11, missed = missed + $12, flags = $13 WHERE tenant = $1 AND id = $2 AND nonce < $3",
     )
     .bind(said.tenant)
     .bind(said.id)
@@ -291,6 +293,7 @@ pub(crate) async fn heard(tx: &mut Connection, said: &Said<'_>) -> Result<bool, 
     .bind(said.newest.0)
     .bind(said.newest.1)
     .bind(said.missed)
+    .bind(said.flags)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)

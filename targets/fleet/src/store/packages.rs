@@ -1,5 +1,7 @@
 //! What was published. Nothing of it is ever changed.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sqlx::Row as _;
 use utoipa::ToSchema;
@@ -79,6 +81,25 @@ pub(crate) async fn list(
 }
 
 /// Publishes; `false` when the digest or the number is taken.
+/// Names of models by the digests of their packages.
+pub(crate) async fn models(connection: &mut Connection, tenant: &str) -> Result<BTreeMap<String, String>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT digest, name FROM packages WHERE tenant = $1").bind(tenant).fetch_all(connection).await?;
+    rows.iter().map(|r| Ok((r.try_get("digest")?, r.try_get("name")?))).collect()
+}
+
+/// Versions by the digests of their packages.
+pub(crate) async fn versions(
+    connection: &mut Connection,
+    tenant: &str,
+) -> Result<BTreeMap<String, String>, sqlx::Error> {
+    let rows = sqlx::query("SELECT digest, version FROM packages WHERE tenant = $1")
+        .bind(tenant)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|r| Ok((r.try_get("digest")?, r.try_get("version")?))).collect()
+}
+
 pub(crate) async fn insert(tx: &mut Connection, tenant: &str, of: &Package) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "INSERT INTO packages (tenant, digest, name, version, number, counter, target, len, hash, document, manifest,

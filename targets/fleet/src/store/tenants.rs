@@ -27,6 +27,44 @@ pub(crate) struct Settings {
     pub(crate) webhook: Option<String>,
     /// For how long what devices sent is kept.
     pub(crate) retention: Retention,
+    /// From where on shares are an alert, whatever is usual.
+    pub(crate) alert_limits: AlertLimits,
+}
+
+/// Shares, from 0 to 1, above which there is an alert, whatever is usual; 1: never.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AlertLimits {
+    /// Devices of a model that were not heard of for three poll intervals.
+    #[schema(minimum = 0, maximum = 1)]
+    pub(crate) silent: f64,
+    /// Inferences of an hour that failed.
+    #[schema(minimum = 0, maximum = 1)]
+    pub(crate) inference_errors: f64,
+    /// Inferences of an hour that took longer than their deadline.
+    #[schema(minimum = 0, maximum = 1)]
+    pub(crate) deadline_misses: f64,
+    /// Reports of an hour of devices that restarted after a fault.
+    #[schema(minimum = 0, maximum = 1)]
+    pub(crate) resets: f64,
+}
+
+impl Default for AlertLimits {
+    fn default() -> Self {
+        Self { silent: 0.5, inference_errors: 0.2, deadline_misses: 0.25, resets: 0.2 }
+    }
+}
+
+impl AlertLimits {
+    /// The limits by the names of their fields.
+    pub(crate) fn named(self) -> [(&'static str, f64); 4] {
+        [
+            ("silent", self.silent),
+            ("inference_errors", self.inference_errors),
+            ("deadline_misses", self.deadline_misses),
+            ("resets", self.resets),
+        ]
+    }
 }
 
 /// Days for which what devices sent is kept; 0: for good.
@@ -58,6 +96,7 @@ impl Default for Settings {
             device_rate: 5000,
             webhook: None,
             retention: Retention::default(),
+            alert_limits: AlertLimits::default(),
         }
     }
 }

@@ -28,6 +28,9 @@ const PAGES = {
   silent: "/devices?state=silent",
   device: `/devices/${DEVICE}`,
   flags: "/flags",
+  flag: "/flags/edit",
+  stop: "/serving/stop",
+  alerts: "/alerts",
   audit: "/audit",
   missing: "/rollouts/no-such-rollout",
 };
@@ -194,7 +197,7 @@ if (ONLY) await end();
 if (OTHER_TOKEN) {
   const made = await context();
   await signIn(made, OTHER_TOKEN);
-  for (const [name, address] of Object.entries({ health: "/", rollouts: "/rollouts", drift: "/drift", devices: "/devices", flags: "/flags", audit: "/audit" })) {
+  for (const [name, address] of Object.entries({ health: "/", rollouts: "/rollouts", drift: "/drift", devices: "/devices", flags: "/flags", alerts: "/alerts", audit: "/audit" })) {
     const page = await open(made);
     await page.goto(`${BASE}${address}`);
     await audited(page, `${name} of a new tenant`);
@@ -237,6 +240,72 @@ if (OTHER_TOKEN) {
   await plain.goto(`${BASE}/rollouts/${ROLLOUT}`);
   await plain.click("form[data-dialog=ask-rollback] button");
   check("without scripts an action asks on a page", new URL(plain.url()).pathname === `/rollouts/${ROLLOUT}/rollback`, plain.url());
+  await bare.close();
+}
+
+// ---- The kill switch: without scripts, with what has to be typed, and a banner on every page
+
+{
+  const bare = await context({ javaScriptEnabled: false });
+  const page = await signIn(bare);
+  const tenant = (await page.textContent(".account .who")).trim().split(", ").pop();
+  const stopped = async () => (await page.$$(".stopped")).length;
+  check("nothing is stopped", (await stopped()) === 0);
+  await page.click("a.danger");
+  check("the red button asks on a page", new URL(page.url()).pathname === "/serving/stop", page.url());
+  await page.fill("#typed", "something else");
+  await page.click("form[action='/serving/stop'] button.danger");
+  check("the wrong word stops nothing", (await page.textContent("main, body")).includes("Nothing was stopped"));
+  await page.goto(`${BASE}/serving/stop`);
+  await page.fill("#reason", "frames are dark");
+  await page.fill("#typed", tenant);
+  await page.click("form[action='/serving/stop'] button.danger");
+  await page.waitForURL((url) => url.pathname === "/");
+  check("what was done is said", (await page.textContent(".notice")).includes("stopped"));
+
+  // In front of somebody else, on every page, without a reload.
+  const made = await context();
+  const other = await signIn(made);
+  for (const address of ["/", "/rollouts", "/drift", "/devices", "/flags", "/audit", "/alerts"]) {
+    await other.goto(`${BASE}${address}`);
+    const text = (await other.textContent(".stopped")) ?? "";
+    check(`${address}: the banner says what, who and why`, text.includes("All inference is stopped") && text.includes("frames are dark"), text);
+  }
+  await audited(other, "a page with the banner");
+  if (pictures) {
+    for (const [size, viewport] of Object.entries(SIZES)) {
+      for (const colorScheme of SCHEMES) {
+        await other.setViewportSize(viewport);
+        await other.emulateMedia({ colorScheme });
+        await other.goto(`${BASE}/`);
+        await other.screenshot({ path: `${pictures}/stopped-${size}-${colorScheme}.png`, fullPage: true });
+      }
+    }
+    await other.setViewportSize(SIZES.wide);
+  }
+  await other.goto(`${BASE}/`);
+  await other.waitForFunction(() => document.getElementById("live").dataset.state === "on");
+  await other.evaluate(() => (window.same = true));
+
+  await page.click(".stopped a.button");
+  await page.click("form[action='/serving/resume'] button");
+  await page.waitForURL((url) => url.pathname === "/");
+  check("the banner is gone", (await stopped()) === 0);
+  await other.waitForFunction(() => !document.querySelector(".stopped"));
+  check("and before others' eyes", await other.evaluate(() => window.same === true));
+  check("stop: no complaints", other.complaints.length === 0, other.complaints.join("; "));
+  await made.close();
+
+  // A flag is previewed before it is saved.
+  await page.goto(`${BASE}/flags/edit`);
+  await page.fill("#key", "browser-test");
+  await page.fill("#rules", "dunlin.model = none -> on");
+  check("nothing is saved unseen", (await page.$$("button[formaction]")).length === 0);
+  await page.click("form.ask button.primary");
+  check("the preview counts devices", (await page.$$("table.cards tbody tr")).length >= 3);
+  await page.click("button[formaction='/flags/save']");
+  await page.waitForURL((url) => url.pathname === "/flags");
+  check("the flag is saved", (await page.textContent(".notice")).includes("Saved"));
   await bare.close();
 }
 

@@ -256,7 +256,7 @@ fn flags_reach_devices_signed() {
         let (name, payload): (&str, &[u8]) = postcard::from_bytes(read.payload()).expect("flags");
         assert_eq!(name, wire::FLAGS);
         let flags = dunlin_rollout::Flags::open(payload).expect("flags");
-        let context = dunlin_rollout::Context { identity: &device.id, attributes: &[], now: None };
+        let context = dunlin_rollout::Context { identity: &device.id, attributes: &[], model: "m", now: None };
         assert!(dunlin_rollout::Flag::new("fast", false).evaluate(Some(&flags), &context).value);
         device.flags = flags.sequence();
         assert!(device.poll(&site.client).await.flags.is_none());

@@ -14,7 +14,7 @@ use crate::documents::{may_sign, root_of};
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex;
 use crate::server::App;
-use crate::store::tenants::{self, Retention, Settings, Tenant};
+use crate::store::tenants::{self, AlertLimits, Retention, Settings, Tenant};
 use crate::store::{audit, signed};
 
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -78,6 +78,14 @@ fn sound(app: &App, settings: &Settings) -> ApiResult<()> {
             "keep them for 7 days or more, or with 0 for good",
         ));
     }
+    for (name, limit) in settings.alert_limits.named() {
+        if !(limit > 0.0 && limit <= 1.0) {
+            return Err(ApiError::unacceptable(
+                format!("alert_limits.{name}: {limit} is no share"),
+                "give a number above 0 and up to 1, with which the rule never fires",
+            ));
+        }
+    }
     if let Some(url) = &settings.webhook
         && !url.starts_with("https://")
         && !url.starts_with("http://")
@@ -118,6 +126,8 @@ struct Own {
     webhook: Option<String>,
     /// For how long what devices sent is kept.
     retention: Option<Retention>,
+    /// From where on shares are an alert.
+    alert_limits: Option<AlertLimits>,
 }
 
 /// Changes settings of the token's tenant.
@@ -131,6 +141,7 @@ async fn put_own(State(app): State<App>, By(who): By<ADMIN>, Input(own): Input<O
     settings.two_person = own.two_person.unwrap_or(settings.two_person);
     settings.webhook = own.webhook.or(settings.webhook.take()).filter(|w| !w.is_empty());
     settings.retention = own.retention.unwrap_or(settings.retention);
+    settings.alert_limits = own.alert_limits.unwrap_or(settings.alert_limits);
     sound(&app, settings)?;
     let mut tx = app.store.write().await?;
     tenants::put(&mut tx, &tenant).await?;

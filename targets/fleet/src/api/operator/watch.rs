@@ -19,11 +19,13 @@ use crate::error::{ApiError, ApiResult, Problem};
 use crate::server::App;
 use crate::store::alerts::{self, Alert};
 use crate::store::audit::{self, Entry};
+use crate::store::samples::{self, Evaluation};
 use crate::store::{packages, reports, signed};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list_alerts))
+        .routes(routes!(list_rules))
         .routes(routes!(acknowledge))
         .routes(routes!(list_audit))
         .routes(routes!(telemetry))
@@ -35,6 +37,13 @@ pub(super) fn router() -> OpenApiRouter<App> {
 async fn list_alerts(State(app): State<App>, By(who): By<VIEWER>, Ask(page): Ask<Page>) -> ApiResult<Json<Vec<Alert>>> {
     let mut connection = app.store.read().await?;
     Ok(Json(alerts::list(&mut connection, &who.tenant.id, page.number()?, page.limit()).await?))
+}
+
+/// What each alert rule saw at its last evaluation: also those that are well, and those that nothing is known about.
+#[utoipa::path(get, path = "/v1/alerts/rules", tag = "watch", extensions(("x-role" = json!("viewer"))),
+    responses((status = 200, body = Vec<Evaluation>), (status = "default", body = Problem)))]
+async fn list_rules(State(app): State<App>, By(who): By<VIEWER>) -> ApiResult<Json<Vec<Evaluation>>> {
+    Ok(Json(samples::evaluations(&mut *app.store.read().await?, &who.tenant.id).await?))
 }
 
 /// Says that somebody looks after an alert.

@@ -1,20 +1,12 @@
 //! Flags, as they were asked for.
 
 use dunlin_rollout::flag::{FlagSpec, RuleSpec, Serving, Setting, When};
-use sqlx::Row as _;
 
 use crate::dashboard::figure;
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{Badge, FlagDocument, FlagLine, FlagsPage, Frame, Tone};
-use crate::store::{Connection, unsigned};
-
-/// What the page reads of a request.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-struct Request {
-    ttl: u32,
-    flags: Vec<FlagSpec>,
-}
+use crate::flags::{Flags, serving};
+use crate::store::Connection;
 
 fn setting(setting: &Setting) -> String {
     match setting {
@@ -80,6 +72,10 @@ fn rule(flag: &FlagSpec, rule: &RuleSpec) -> String {
 fn line(flag: &FlagSpec) -> FlagLine {
     let compiled = || "as compiled in".to_owned();
     FlagLine {
+        killed: flag.killed,
+        is_kill_switch: flag.key == serving::KEY,
+        edit: format!("/flags/edit?key={}", crate::dashboard::page::escape(&flag.key)),
+        switch: format!("/flags/switch?key={}", crate::dashboard::page::escape(&flag.key)),
         name: flag.key.clone(),
         default: flag.default.map_or_else(compiled, |n| variant(flag, n)),
         rules: flag.rules.iter().map(|r| rule(flag, r)).collect(),
@@ -99,23 +95,16 @@ pub(in crate::dashboard) async fn flags(
     viewer: &Viewer,
     frame: Frame,
 ) -> Result<FlagsPage, Trouble> {
-    let row = sqlx::query("SELECT version, request, updated FROM flags WHERE tenant = $1")
-        .bind(&viewer.tenant)
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(FlagsPage { frame, document: None, flags: Vec::new() }) };
-    let (version, updated): (i64, i64) = (row.try_get("version")?, row.try_get("updated")?);
-    let request: String = row.try_get("request")?;
-    let request: Request = serde_json::from_str(&request)
-        .map_err(|e| Trouble::Broken(format!("the flags' request does not read: {e}")))?;
-    let document = FlagDocument {
-        version: unsigned(version),
-        published: updated,
-        expires: (request.ttl > 0).then(|| updated + i64::from(request.ttl)),
-    };
-    let mut flags: Vec<FlagLine> = request.flags.iter().map(line).collect();
+    let stored = crate::store::flags::get(connection, &viewer.tenant).await?;
+    let known = Flags::of(stored.as_ref())?;
+    let document = stored.map(|stored| FlagDocument {
+        version: known.version,
+        published: stored.updated,
+        expires: (known.ttl > 0).then(|| stored.updated + i64::from(known.ttl)),
+    });
+    let mut flags: Vec<FlagLine> = known.flags.iter().map(line).collect();
     flags.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(FlagsPage { frame, document: Some(document), flags })
+    Ok(FlagsPage { frame, document, flags })
 }
 
 #[cfg(test)]

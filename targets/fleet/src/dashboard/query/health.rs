@@ -14,8 +14,9 @@ use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
     Alert, Chart, Devices, FleetRate, Frame, HealthPage, Line, PLAYBOOK, Rate, RolloutLine, Tone, VersionLine,
 };
-use crate::store::Connection;
+use crate::store::alerts::Severity;
 use crate::store::hours::{self, Hour};
+use crate::store::{self, Connection};
 
 /// Hours that rates are of.
 const RATES: i64 = 24;
@@ -23,6 +24,8 @@ const RATES: i64 = 24;
 const SHOWN: i64 = 72;
 /// Versions with a colour of their own; the rest are one line.
 const LINES: usize = 7;
+/// Seconds for which the packages of a rollout that ended have a line of their own, whatever devices run.
+const PINNED: i64 = SHOWN * 3600;
 
 async fn devices(connection: &mut Connection, tenant: &str, since: i64) -> Result<Devices, sqlx::Error> {
     let row = sqlx::query(
@@ -81,22 +84,55 @@ async fn versions(
                 online: online.unsigned_abs(),
                 errors: mine(errors),
                 deadline_misses: mine(late),
+                place: LINES,
                 model: running.as_deref().map(|digest| models.of(&name, digest)),
             })
         })
         .collect()
 }
 
-/// Devices by package and hour, in the order of the table of versions, so that colours agree.
-fn versions_over_time(
-    census: &[(i64, String, i64)],
-    versions: &[VersionLine],
-    models: &Models,
-    from: i64,
-    to: i64,
-) -> Chart {
-    let order: Vec<String> =
-        versions.iter().filter_map(|v| v.model.as_ref()).map(|m| m.digest.clone()).take(LINES).collect();
+/// Candidates of rollouts that are under way or ended lately: they are never one of the others.
+async fn pinned(connection: &mut Connection, tenant: &str, now: i64) -> Result<Vec<String>, sqlx::Error> {
+    let rows: Vec<String> = sqlx::query_scalar(
+        "SELECT candidates FROM rollouts WHERE tenant = $1 AND started > 0
+         AND (live = 1 OR entered >= $2) ORDER BY entered DESC LIMIT 7",
+    )
+    .bind(tenant)
+    .bind(now - PINNED)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.iter().flat_map(|text| serde_json::from_str::<Vec<String>>(text).unwrap_or_default()).collect())
+}
+
+/// The digests with a line of their own: those of rollouts, and those that most devices run.
+fn order(versions: &[VersionLine], pinned: &[String], census: &[(i64, String, i64)]) -> Vec<String> {
+    let running = versions.iter().filter_map(|v| v.model.as_ref()).map(|m| m.digest.as_str());
+    let is_shown = |digest: &&String| census.iter().any(|(_, d, n)| d == *digest && *n > 0);
+    let mut kept: Vec<&str> = pinned.iter().filter(is_shown).map(String::as_str).take(LINES - 1).collect();
+    for digest in running.clone() {
+        if kept.len() < LINES && !kept.contains(&digest) {
+            kept.push(digest);
+        }
+    }
+    // In the order of the table, so that most devices are at the bottom of the chart, and what runs nowhere any more last.
+    let mut all: Vec<String> = running.clone().filter(|d| kept.contains(d)).map(str::to_owned).collect();
+    all.extend(kept.iter().filter(|d| !running.clone().any(|r| r == **d)).map(|d| (*d).to_owned()));
+    all
+}
+
+/// The census with the devices of now in the place of the current hour's, which was taken when it began.
+fn with_now(mut census: Vec<(i64, String, i64)>, versions: &[VersionLine], this: i64) -> Vec<(i64, String, i64)> {
+    census.retain(|(hour, ..)| *hour != this);
+    for line in versions {
+        if let Some(model) = &line.model {
+            census.push((this, model.digest.clone(), i64::try_from(line.devices).unwrap_or(i64::MAX)));
+        }
+    }
+    census
+}
+
+/// Devices by package and hour.
+fn versions_over_time(census: &[(i64, String, i64)], order: &[String], models: &Models, from: i64, to: i64) -> Chart {
     let others: BTreeSet<&str> =
         census.iter().map(|(_, digest, _)| digest.as_str()).filter(|d| !order.iter().any(|o| o == d)).collect();
     let by: BTreeMap<(i64, &str), i64> =
@@ -128,43 +164,49 @@ fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
     }
 }
 
-/// How many alerts nobody has acknowledged, but for what went well.
+/// How many alerts are open.
 async fn open(connection: &mut Connection, viewer: &Viewer) -> Result<u64, sqlx::Error> {
-    let n: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM alerts WHERE tenant = $1 AND acknowledged IS NULL AND kind NOT IN ('completed', 'advance')",
-    )
-        .bind(&viewer.tenant)
-        .fetch_one(connection)
-        .await?;
-    Ok(n.unsigned_abs())
+    let counts = store::alerts::count_open(connection, &viewer.tenant).await?;
+    Ok(counts.iter().map(|(_, _, n)| n.unsigned_abs()).sum())
 }
 
-/// Open alerts: the newest first, and what went well behind all others.
+/// Open alerts: the most severe and of these the newest first, and news that nobody acknowledged behind all others.
 async fn alerts(connection: &mut Connection, viewer: &Viewer) -> Result<Vec<Alert>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT n, time, rollout, kind, text, detail FROM alerts WHERE tenant = $1 AND acknowledged IS NULL
-         ORDER BY CASE WHEN kind IN ('completed', 'advance') THEN 1 ELSE 0 END, n DESC LIMIT 50",
-    )
-    .bind(&viewer.tenant)
-    .fetch_all(connection)
-    .await?;
+    let found = store::alerts::unsettled(connection, &viewer.tenant, 50).await?;
     let may = role(viewer) >= Role::Operator;
-    rows.iter()
-        .map(|row| {
-            let (n, rollout): (i64, String) = (row.try_get("n")?, row.try_get("rollout")?);
-            let (kind, text): (String, String) = (row.try_get("kind")?, row.try_get("text")?);
-            let detail: String = row.try_get("detail")?;
-            let detail: Detail = serde_json::from_str(&detail).unwrap_or_default();
-            Ok(Alert { may_acknowledge: may, ..alert(n, row.try_get("time")?, rollout, &kind, text, detail) })
-        })
-        .collect()
+    let shown = found.into_iter().map(|of| {
+        let detail: Detail = serde_json::from_str(&of.detail).unwrap_or_default();
+        let may_acknowledge = may && of.acknowledged.is_none();
+        let mut shown = Alert { may_acknowledge, ..alert(of.n, of.time, of.rollout, &of.kind, of.text, detail) };
+        if !of.key.is_empty() {
+            shown.tone = if of.severity == Severity::Critical { Tone::Bad } else { Tone::Watch };
+            shown.link = shown.link.or_else(|| place(&of.kind));
+        }
+        if let (Some(time), Some(who)) = (of.acknowledged, of.acknowledged_by) {
+            shown.looked_after = Some((time, who));
+        }
+        shown
+    });
+    Ok(shown.collect())
+}
+
+/// Where to look for what a rule saw.
+fn place(rule: &str) -> Option<String> {
+    match rule {
+        "silent" => Some("/devices?state=silent".to_owned()),
+        "serving_stopped" => Some("/flags".to_owned()),
+        "enrolments" | "device_quota" => Some("/devices".to_owned()),
+        _ => None,
+    }
 }
 
 /// What the page reads of an alert.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
-struct Detail {
-    model: String,
+pub(super) struct Detail {
+    model: Option<String>,
+    /// Of a condition what to do.
+    next: Option<String>,
     /// Of a package that drifted.
     digest: Option<String>,
     decision: Option<Decision>,
@@ -178,7 +220,7 @@ struct Playbook {
     r#do: String,
 }
 
-fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: Detail) -> Alert {
+pub(super) fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: Detail) -> Alert {
     let (tone, what) = match kind {
         "rollback" => (Tone::Bad, "rolled back"),
         "pause" => (Tone::Watch, "paused"),
@@ -190,7 +232,9 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: D
         _ => (Tone::Watch, ""),
     };
     let title = match &detail.decision {
-        Some(decision) if !what.is_empty() => format!("{} ({rollout}) {what}: {}", detail.model, decision.reason),
+        Some(decision) if !what.is_empty() => {
+            format!("{} ({rollout}) {what}: {}", detail.model.as_deref().unwrap_or_default(), decision.reason)
+        }
         _ => text,
     };
     Alert {
@@ -204,12 +248,15 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: D
         },
         numbers: detail.decision.as_ref().map(judgement::numbers).unwrap_or_default(),
         step: PLAYBOOK.iter().position(|step| *step == detail.playbook.next),
-        next: if detail.playbook.r#do.is_empty() {
+        next: if let Some(next) = detail.next {
+            next
+        } else if detail.playbook.r#do.is_empty() {
             "look at it, and acknowledge it".to_owned()
         } else {
             detail.playbook.r#do
         },
         may_acknowledge: false,
+        looked_after: None,
     }
 }
 
@@ -244,17 +291,23 @@ pub(in crate::dashboard) async fn health(
         before: rate(&hours, now - 2 * RATES, now - RATES, resets),
     };
     let recent: Vec<Hour> = hours.iter().filter(|h| h.hour >= now - RATES).cloned().collect();
-    let versions = versions(connection, &viewer.tenant, since, &models, &recent).await?;
-    let census = hours::census(connection, &viewer.tenant, this - SHOWN).await?;
+    let mut versions = versions(connection, &viewer.tenant, since, &models, &recent).await?;
+    let census = with_now(hours::census(connection, &viewer.tenant, this - SHOWN).await?, &versions, this);
+    let order = order(&versions, &pinned(connection, &viewer.tenant, frame.now).await?, &census);
+    for line in &mut versions {
+        let place = line.model.as_ref().and_then(|m| order.iter().position(|digest| *digest == m.digest));
+        line.place = place.unwrap_or(LINES);
+    }
     Ok(HealthPage {
+        calm: super::operate::calm(connection, viewer, frame.now).await?,
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
         open: open(connection, viewer).await?,
         alerts: alerts(connection, viewer).await?,
         rollouts,
-        versions_over_time: versions_over_time(&census, &versions, &models, this - SHOWN, now),
-        rates_over_time: rates_over_time(&hours, this - SHOWN, this),
+        versions_over_time: versions_over_time(&census, &order, &models, this - SHOWN, now),
+        rates_over_time: rates_over_time(&hours, this - SHOWN, now),
         versions,
         frame,
     })
@@ -285,15 +338,49 @@ mod tests {
             online: 1,
             errors: Rate::default(),
             deadline_misses: Rate::default(),
+            place: LINES,
         };
         let census = [(10, "aa", 5), (10, "bb", 2), (11, "cc", 0), (13, "aa", 4)];
         let census = census.map(|(hour, digest, n): (i64, &str, i64)| (hour, digest.to_owned(), n));
-        let chart = versions_over_time(&census, &[model("aa")], &Models::default(), 10, 14);
+        let order = order(&[model("aa")], &[], &census);
+        let chart = versions_over_time(&census, &order, &Models::default(), 10, 14);
         assert_eq!(chart.lines[0].values, [Some(5.0), Some(0.0), None, Some(4.0)]);
         assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("others", Some(2.0)));
         let rates = rates_over_time(&hours, 10, 14);
         assert_eq!(rates.lines[0].values[0], Some(2.0 / 700.0));
         assert_eq!(rates.lines[0].values[1], None);
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_not_one_of_the_others() {
+        let line = |digest: &str, devices: u64| VersionLine {
+            model: Some(crate::dashboard::view::Model {
+                name: "m".to_owned(),
+                version: "1".to_owned(),
+                digest: digest.to_owned(),
+            }),
+            devices,
+            online: devices,
+            errors: Rate::default(),
+            deadline_misses: Rate::default(),
+            place: LINES,
+        };
+        let names: Vec<String> = (0..12).map(|i| format!("d{i:02}")).collect();
+        let versions: Vec<VersionLine> = names.iter().zip(1..).map(|(d, i)| line(d, 100 - i)).collect();
+        let census: Vec<(i64, String, i64)> =
+            names.iter().map(|d| (5, d.clone(), 9)).chain([(5, "back".to_owned(), 3)]).collect();
+        // One runs on few devices still, another nowhere any more, a third never ran.
+        let pinned = ["d11", "back", "never"].map(str::to_owned);
+        let order = order(&versions, &pinned, &census);
+        assert_eq!(order, ["d00", "d01", "d02", "d03", "d04", "d11", "back"]);
+        // The chart ends with the numbers of the table.
+        let census = with_now(census, &versions, 6);
+        let chart = versions_over_time(&census, &order, &Models::default(), 5, 7);
+        let last: Vec<Option<f64>> = chart.lines.iter().map(|l| l.values[1]).collect();
+        assert_eq!(
+            (last[0], last[5], last[6], chart.lines[7].name.as_str()),
+            (Some(99.0), Some(88.0), Some(0.0), "others")
+        );
     }
 
     #[test]

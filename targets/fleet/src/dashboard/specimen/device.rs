@@ -74,12 +74,20 @@ pub(super) fn flags() -> FlagsPage {
         document: Some(FlagDocument { version: 31, published: NOW - 50 * HOUR, expires: Some(NOW + 300 * HOUR) }),
         flags: vec![
             FlagLine {
+                killed: false,
+                is_kill_switch: false,
+                edit: "/flags/edit?key=count-bicycles".to_owned(),
+                switch: "/flags/switch?key=count-bicycles".to_owned(),
                 name: "count-bicycles".to_owned(),
                 default: "off".to_owned(),
                 rules: vec!["on where region is eu-north".to_owned(), "on for 10 %".to_owned()],
                 state: Badge::new(Tone::Busy, "partly on"),
             },
             FlagLine {
+                killed: false,
+                is_kill_switch: false,
+                edit: "/flags/edit?key=sleep-at-night".to_owned(),
+                switch: "/flags/switch?key=sleep-at-night".to_owned(),
                 name: "sleep-at-night".to_owned(),
                 default: "on".to_owned(),
                 rules: vec![],

@@ -77,6 +77,7 @@ pub(super) fn health() -> HealthPage {
                 step: Some(1),
                 next: "Ask the devices that failed for their inputs: capture 20 devices.".to_owned(),
                 may_acknowledge: true,
+                looked_after: None,
             },
             Alert {
                 id: "40".to_owned(),
@@ -93,8 +94,22 @@ pub(super) fn health() -> HealthPage {
                 step: Some(2),
                 next: "Label what was captured, then retrain.".to_owned(),
                 may_acknowledge: false,
+                looked_after: Some((NOW - HOUR, "juri".to_owned())),
+            },
+            Alert {
+                id: "39".to_owned(),
+                tone: Tone::Good,
+                time: NOW - 20 * HOUR,
+                title: "door-counter (r-7) went on: all gates are passed".to_owned(),
+                link: Some("/rollouts/r-7".to_owned()),
+                numbers: Vec::new(),
+                step: None,
+                next: "the next stage has begun".to_owned(),
+                may_acknowledge: true,
+                looked_after: None,
             },
         ],
+        calm: Badge::new(Tone::Good, "No open alerts."),
         rollouts: rollout_lines(),
         versions: vec![
             VersionLine {
@@ -103,6 +118,7 @@ pub(super) fn health() -> HealthPage {
                 online: 11_811,
                 errors: Rate::new(700, 44_000_000),
                 deadline_misses: Rate::new(170_000, 44_000_000),
+                place: 0,
             },
             VersionLine {
                 model: Some(model("2.4.0", 5)),
@@ -110,6 +126,7 @@ pub(super) fn health() -> HealthPage {
                 online: 571,
                 errors: Rate::new(12, 2_000_000),
                 deadline_misses: Rate::new(9_000, 2_000_000),
+                place: 1,
             },
             VersionLine {
                 model: Some(model("2.2.9", 9)),
@@ -117,6 +134,7 @@ pub(super) fn health() -> HealthPage {
                 online: 229,
                 errors: Rate::new(100, 1_100_000),
                 deadline_misses: Rate::new(4_000, 1_100_000),
+                place: 2,
             },
             VersionLine {
                 model: None,
@@ -124,6 +142,7 @@ pub(super) fn health() -> HealthPage {
                 online: 0,
                 errors: Rate::default(),
                 deadline_misses: Rate::default(),
+                place: 3,
             },
         ],
         versions_over_time: Chart {
@@ -170,6 +189,7 @@ pub(super) fn empty_health(frame: Frame) -> HealthPage {
         }],
         open: 0,
         alerts: vec![],
+        calm: Badge::new(Tone::Quiet, "No open alerts, but no device is enrolled, so nothing is known."),
         rollouts: vec![],
         versions: vec![],
         versions_over_time: Chart::default(),

@@ -9,7 +9,9 @@ use super::device::{device, devices, flags};
 use super::drift::drift;
 use super::health::{empty_health, health, rollout_lines};
 use super::log::audit;
+use super::operate::{self, alerts};
 use super::rollout::{action, rollout};
+use crate::flags::serving::{self, StopStatus};
 
 /// A tenant with a rollout that can be paused, resumed and rolled back, and another with nothing at all.
 #[derive(Clone, Default)]
@@ -21,6 +23,7 @@ struct State {
     revision: u64,
     sessions: Vec<(String, bool)>,
     log: Vec<(String, String)>,
+    stops: Vec<StopStatus>,
 }
 
 impl Specimen {
@@ -162,6 +165,69 @@ impl Source for Specimen {
     async fn flags(&self, viewer: &Viewer, frame: Frame) -> Result<FlagsPage, Trouble> {
         let page = FlagsPage { frame, ..flags() };
         Ok(if viewer.tenant == "empty" { FlagsPage { document: None, flags: vec![], ..page } } else { page })
+    }
+
+    async fn stops(&self, viewer: &Viewer) -> Result<Vec<StopStatus>, Trouble> {
+        Ok(if viewer.tenant == "empty" { Vec::new() } else { self.state().stops.clone() })
+    }
+
+    async fn serving_page(
+        &self,
+        _: &Viewer,
+        frame: Frame,
+        stops: bool,
+        model: Option<String>,
+    ) -> Result<ServingPage, Trouble> {
+        Ok(ServingPage { frame, ..operate::serving(stops, model) })
+    }
+
+    async fn serve(
+        &self,
+        _: &Viewer,
+        action: serving::Action,
+        model: Option<&str>,
+        press: &Press,
+    ) -> Result<(), Trouble> {
+        let mut state = self.state();
+        state.revision += 1;
+        match action {
+            serving::Action::Stop => {
+                state.stops.push(StopStatus { reason: press.reason.clone(), ..operate::stop(model) });
+            }
+            serving::Action::Resume => state.stops.clear(),
+        }
+        Ok(())
+    }
+
+    async fn alerts(&self, _: &Viewer, frame: Frame, _: Option<i64>) -> Result<AlertsPage, Trouble> {
+        Ok(AlertsPage { frame, ..alerts() })
+    }
+
+    async fn acknowledge_news(&self, _: &Viewer) -> Result<(), Trouble> {
+        self.state().revision += 1;
+        Ok(())
+    }
+
+    async fn flag(&self, _: &Viewer, frame: Frame, key: Option<&str>) -> Result<FlagPage, Trouble> {
+        let page = operate::flag(if key.is_some() { operate::form() } else { FlagForm::default() });
+        Ok(FlagPage { frame, exists: key.is_some(), after: None, before: None, saves: None, ..page })
+    }
+
+    async fn preview_flag(&self, _: &Viewer, frame: Frame, form: FlagForm) -> Result<FlagPage, Trouble> {
+        Ok(FlagPage { frame, ..operate::flag(form) })
+    }
+
+    async fn save_flag(&self, _: &Viewer, form: &FlagForm) -> Result<bool, Trouble> {
+        Ok(!form.previewed.is_empty())
+    }
+
+    async fn switch_page(&self, _: &Viewer, frame: Frame, key: &str) -> Result<SwitchPage, Trouble> {
+        Ok(SwitchPage { frame, key: key.to_owned(), killed: false, off: "off".to_owned() })
+    }
+
+    async fn switch_flag(&self, _: &Viewer, _: &str, _: bool) -> Result<(), Trouble> {
+        self.state().revision += 1;
+        Ok(())
     }
 
     async fn audit(&self, _: &Viewer, frame: Frame, filter: &AuditFilter) -> Result<AuditPage, Trouble> {

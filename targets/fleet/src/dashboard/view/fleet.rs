@@ -17,6 +17,8 @@ pub(crate) struct HealthPage {
     /// Alerts that nobody has acknowledged; `alerts` has the newest of them.
     pub(crate) open: u64,
     pub(crate) alerts: Vec<Alert>,
+    /// What is said where no alert is open.
+    pub(crate) calm: Badge,
     pub(crate) rollouts: Vec<RolloutLine>,
     pub(crate) versions: Vec<VersionLine>,
     pub(crate) versions_over_time: Chart,
@@ -95,6 +97,8 @@ pub(crate) struct Alert {
     pub(crate) next: String,
     /// Whether this viewer may say that they look after it.
     pub(crate) may_acknowledge: bool,
+    /// When somebody said so, and who.
+    pub(crate) looked_after: Option<(i64, String)>,
 }
 
 /// The steps from a fault to its repair, in their order.
@@ -160,6 +164,8 @@ pub(crate) struct VersionLine {
     pub(crate) online: u64,
     pub(crate) errors: Rate,
     pub(crate) deadline_misses: Rate,
+    /// Place of its line in the chart, for the colour; of those that are in `others` the last.
+    pub(crate) place: usize,
 }
 
 impl HealthPage {

@@ -26,6 +26,12 @@ pub(crate) struct FlagDocument {
 /// A flag.
 #[derive(Clone, Debug)]
 pub(crate) struct FlagLine {
+    pub(crate) killed: bool,
+    /// Whether it is `dunlin.serve`, which is stopped and resumed instead of killed and revived.
+    pub(crate) is_kill_switch: bool,
+    /// Addresses of its form and of its switch.
+    pub(crate) edit: String,
+    pub(crate) switch: String,
     pub(crate) name: String,
     pub(crate) default: String,
     pub(crate) rules: Vec<String>,
