@@ -37,6 +37,8 @@ mod s3;
 mod schema;
 #[path = "server/site.rs"]
 mod site;
+#[path = "server/status.rs"]
+mod status;
 #[cfg(feature = "tls")]
 #[path = "server/tls.rs"]
 mod tls;

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::view::{
     AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagsPage, Frame, HealthPage,
-    RolloutPage, RolloutsPage,
+    RolloutFilter, RolloutPage, RolloutsPage,
 };
 
 /// Somebody who is signed in.
@@ -64,7 +64,12 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn closing(&self) -> impl Future<Output = ()> + Send;
 
     fn health(&self, viewer: &Viewer, frame: Frame) -> impl Future<Output = Result<HealthPage, Trouble>> + Send;
-    fn rollouts(&self, viewer: &Viewer, frame: Frame) -> impl Future<Output = Result<RolloutsPage, Trouble>> + Send;
+    fn rollouts(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        filter: RolloutFilter,
+    ) -> impl Future<Output = Result<RolloutsPage, Trouble>> + Send;
     fn rollout(
         &self,
         viewer: &Viewer,

@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { both: include_str!("../../migrations/0004.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0005.sql"), sqlite: "", postgres: "" },
     Migration { both: include_str!("../../migrations/0006.sql"), sqlite: "", postgres: "" },
+    Migration { both: include_str!("../../migrations/0009.sql"), sqlite: "", postgres: "" },
 ];
 
 /// Held while tables change, so that replicas that start together do not collide.

@@ -87,16 +87,51 @@ async fn versions(
         .collect()
 }
 
+/// Returns the packages that have a line of their own: in the order of the table of versions those that run, then those
+/// that ran lately. Where there are more than lines, those of rollouts stay: a candidate, or one that was just rolled back,
+/// is never among the others.
+fn with_a_line(census: &[(i64, String, i64)], versions: &[VersionLine], named: &[String]) -> Vec<String> {
+    let mut order: Vec<String> = versions.iter().filter_map(|v| v.model.as_ref()).map(|m| m.digest.clone()).collect();
+    for (_, digest, _) in census {
+        if !order.contains(digest) {
+            order.push(digest.clone());
+        }
+    }
+    let mut spare = order.len().saturating_sub(LINES);
+    while spare > 0 {
+        let Some(last) = order.iter().rposition(|digest| !named.contains(digest)) else { break };
+        order.remove(last);
+        spare -= 1;
+    }
+    order
+}
+
+/// Returns candidates and bases of rollouts that devices are told about, the newest first.
+async fn of_rollouts(connection: &mut Connection, tenant: &str) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT candidates, base FROM rollouts WHERE tenant = $1 AND live = 1 ORDER BY created DESC LIMIT 3",
+    )
+    .bind(tenant)
+    .fetch_all(connection)
+    .await?;
+    let mut digests = Vec::new();
+    for row in &rows {
+        let (candidates, base): (String, Option<String>) = (row.try_get("candidates")?, row.try_get("base")?);
+        digests.extend(serde_json::from_str::<Vec<String>>(&candidates).unwrap_or_default());
+        digests.extend(base);
+    }
+    Ok(digests)
+}
+
 /// Devices by package and hour, in the order of the table of versions, so that colours agree.
 fn versions_over_time(
     census: &[(i64, String, i64)],
     versions: &[VersionLine],
     models: &Models,
-    from: i64,
-    to: i64,
+    named: &[String],
+    (from, to): (i64, i64),
 ) -> Chart {
-    let order: Vec<String> =
-        versions.iter().filter_map(|v| v.model.as_ref()).map(|m| m.digest.clone()).take(LINES).collect();
+    let order = with_a_line(census, versions, named);
     let others: BTreeSet<&str> =
         census.iter().map(|(_, digest, _)| digest.as_str()).filter(|d| !order.iter().any(|o| o == d)).collect();
     let by: BTreeMap<(i64, &str), i64> =
@@ -112,7 +147,7 @@ fn versions_over_time(
     if !others.is_empty() {
         lines.push(line("others".to_owned(), &|hour| others.iter().map(|digest| at(hour, digest)).sum()));
     }
-    Chart { times: (from..to).map(|hour| hour * 3600).collect(), lines, stacked: true, share: false }
+    Chart { times: (from..to).map(|hour| hour * 3600).collect(), lines, stacked: true, ..Chart::default() }
 }
 
 fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
@@ -123,8 +158,8 @@ fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
     Chart {
         times: (from..to).map(|hour| hour * 3600).collect(),
         lines: vec![line("inference errors", errors), line("deadline misses", late)],
-        stacked: false,
         share: true,
+        ..Chart::default()
     }
 }
 
@@ -184,13 +219,13 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: D
         "pause" => (Tone::Watch, "paused"),
         "approval" => (Tone::Watch, "waits for approval"),
         "completed" => (Tone::Good, "completed"),
-        "advance" => (Tone::Good, "went on"),
+        "advance" => (Tone::Good, "entered its next stage"),
         "drift" => (Tone::Bad, ""),
         "drift_cleared" => (Tone::Good, ""),
         _ => (Tone::Watch, ""),
     };
     let title = match &detail.decision {
-        Some(decision) if !what.is_empty() => format!("{} ({rollout}) {what}: {}", detail.model, decision.reason),
+        Some(decision) if !what.is_empty() => format!("{rollout} ({}) {what}: {}", detail.model, decision.reason),
         _ => text,
     };
     Alert {
@@ -210,6 +245,7 @@ fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String, detail: D
             detail.playbook.r#do
         },
         may_acknowledge: false,
+        actions: Vec::new(),
     }
 }
 
@@ -246,15 +282,21 @@ pub(in crate::dashboard) async fn health(
     let recent: Vec<Hour> = hours.iter().filter(|h| h.hour >= now - RATES).cloned().collect();
     let versions = versions(connection, &viewer.tenant, since, &models, &recent).await?;
     let census = hours::census(connection, &viewer.tenant, this - SHOWN).await?;
+    let named = of_rollouts(connection, &viewer.tenant).await?;
+    let mut alerts = alerts(connection, viewer).await?;
+    for alert in &mut alerts {
+        let is_its = |line: &&RolloutLine| alert.link.as_deref() == Some(&format!("/rollouts/{}", escape(&line.id)));
+        alert.actions = rollouts.iter().find(is_its).map_or_else(Vec::new, |line| line.actions.clone());
+    }
     Ok(HealthPage {
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
         open: open(connection, viewer).await?,
-        alerts: alerts(connection, viewer).await?,
+        alerts,
         rollouts,
-        versions_over_time: versions_over_time(&census, &versions, &models, this - SHOWN, now),
-        rates_over_time: rates_over_time(&hours, this - SHOWN, this),
+        versions_over_time: versions_over_time(&census, &versions, &models, &named, (this - SHOWN, now)),
+        rates_over_time: rates_over_time(&hours, this - SHOWN, now),
         versions,
         frame,
     })
@@ -288,12 +330,23 @@ mod tests {
         };
         let census = [(10, "aa", 5), (10, "bb", 2), (11, "cc", 0), (13, "aa", 4)];
         let census = census.map(|(hour, digest, n): (i64, &str, i64)| (hour, digest.to_owned(), n));
-        let chart = versions_over_time(&census, &[model("aa")], &Models::default(), 10, 14);
+        let chart = versions_over_time(&census, &[model("aa")], &Models::default(), &[], (10, 14));
         assert_eq!(chart.lines[0].values, [Some(5.0), Some(0.0), None, Some(4.0)]);
-        assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("others", Some(2.0)));
+        assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("bb", Some(2.0)), "it ran lately");
         let rates = rates_over_time(&hours, 10, 14);
         assert_eq!(rates.lines[0].values[0], Some(2.0 / 700.0));
         assert_eq!(rates.lines[0].values[1], None);
+    }
+
+    #[test]
+    fn the_package_of_a_rollout_is_never_among_the_others() {
+        let census: Vec<(i64, String, i64)> = (0..12).map(|n| (10, format!("{n:02}"), 5)).collect();
+        let named = ["11".to_owned(), "10".to_owned()];
+        let order = with_a_line(&census, &[], &named);
+        assert_eq!(order.len(), LINES);
+        assert!(named.iter().all(|n| order.contains(n)), "{order:?}");
+        let chart = versions_over_time(&census, &[], &Models::default(), &named, (10, 11));
+        assert_eq!(chart.lines.last().map(|l| (l.name.as_str(), l.values[0])), Some(("others", Some(25.0))));
     }
 
     #[test]
