@@ -388,6 +388,12 @@ impl Rollout {
         self.stage
     }
 
+    /// Returns when its stage or epoch began, in seconds since the origin that the caller counts from.
+    #[must_use]
+    pub const fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Which evidence it looks at. Rises when failures are acknowledged and with each attempt.
     #[must_use]
     pub const fn epoch(&self) -> u32 {

@@ -99,7 +99,7 @@
   const dashes = [[], [6, 3], [2, 2], [8, 2, 2, 2]];
 
   const build = (element) => {
-    const { times, names, values, stacked, share } = JSON.parse(element.dataset.chart);
+    const { times, names, values, stacked, share, micros, marks } = JSON.parse(element.dataset.chart);
     const order = names.map((_, i) => i);
     let columns = values;
     if (stacked) {
@@ -108,7 +108,7 @@
       columns = values.map((line) => line.map((v, t) => (v === null ? null : (sums[t] += v))));
       order.reverse();
     }
-    const write = (v) => (v === null ? "" : share ? `${+(v * 100).toPrecision(3)} %` : v.toLocaleString("en").replaceAll(",", "\u202f"));
+    const write = (v) => (v === null ? "" : share ? `${+(v * 100).toPrecision(3)} %` : micros ? `${+(v / 1000).toPrecision(3)} ms` : v.toLocaleString("en").replaceAll(",", "\u202f"));
     const two = (n) => String(n).padStart(2, "0");
     // Hours of the day, and the date where one begins.
     const clock = (self, ticks) => ticks.map((t, i) => {
@@ -122,7 +122,41 @@
       const stroke = color(`--hue${Math.min(i, 7)}`);
       return { label: names[i], stroke, width: stacked ? 1 : 2, dash: stacked ? [] : dashes[i % dashes.length], fill: stacked ? stroke : undefined, spanGaps: true, points: { show: !stacked, size: 4, fill: stroke } };
     });
+    // Moments with a line and a word of their own; words that would overlap go to the next row.
+    const mark = (u) => {
+      const { ctx, bbox } = u;
+      const scale = devicePixelRatio;
+      const rows = [];
+      ctx.save();
+      ctx.font = `${11 * scale}px system-ui, sans-serif`;
+      ctx.textBaseline = "top";
+      for (const [time, label] of marks) {
+        const x = Math.round(u.valToPos(time, "x", true));
+        if (x < bbox.left - 1 || x > bbox.left + bbox.width + 1) continue;
+        ctx.strokeStyle = color("--text");
+        ctx.lineWidth = scale;
+        ctx.setLineDash([3 * scale, 3 * scale]);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+        const width = ctx.measureText(label).width + 6 * scale;
+        const left = Math.min(x + 3 * scale, bbox.left + bbox.width - width);
+        let row = rows.findIndex((end) => end <= left);
+        if (row < 0) row = rows.length;
+        rows[row] = left + width;
+        const top = bbox.top + (2 + row * 15) * scale;
+        ctx.fillStyle = color("--card");
+        ctx.globalAlpha = 0.85;
+        ctx.fillRect(left - 2 * scale, top, width, 14 * scale);
+        ctx.globalAlpha = 1;
+        ctx.fillStyle = color("--text");
+        ctx.fillText(label, left, top + scale);
+      }
+      ctx.restore();
+    };
     const options = {
+      hooks: { draw: [mark] },
       width: Math.max(200, element.clientWidth),
       height: element.clientHeight,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),

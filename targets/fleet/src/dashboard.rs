@@ -7,7 +7,7 @@
 mod asset;
 #[cfg(test)]
 mod browser;
-mod figure;
+pub(crate) mod figure;
 mod judgement;
 mod live;
 mod markup;

@@ -19,7 +19,7 @@ use crate::store::rollouts::{self, Stored};
 use crate::store::{alerts, audit, exposures, signed};
 
 /// Seconds after a day's end before it is counted, for polls that are on their way to the database.
-const GRACE: i64 = 60;
+pub(crate) const GRACE: i64 = 60;
 /// Seconds for which rollout documents are good.
 const LIFE: i64 = 30 * rollouts::DAY;
 
@@ -308,8 +308,36 @@ pub(crate) struct Acted {
     pub(crate) changed: bool,
 }
 
-/// Does what somebody wants. `stage` is the stage they saw, so that a request to leave it that comes twice leaves one.
-pub(crate) async fn act(app: &Inner, who: &Principal, id: &str, action: Action, stage: Option<u8>) -> ApiResult<Acted> {
+/// Characters that a reason has at most.
+pub(crate) const MAX_REASON: usize = 200;
+
+/// Returns a person's reason as it is kept: on one line, without control characters.
+///
+/// # Errors
+/// 422 when it is longer than [`MAX_REASON`].
+pub(crate) fn reason(text: &str) -> ApiResult<String> {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let reason = words.join(" ");
+    match reason.chars().count() {
+        0..=MAX_REASON => Ok(reason),
+        n => Err(ApiError::unacceptable(
+            format!("the reason has {n} characters, more than {MAX_REASON}"),
+            "shorten it, and link to what says more",
+        )),
+    }
+}
+
+/// Does what somebody wants. `stage` is the stage they saw, so that a request to leave it that comes twice leaves one;
+/// `reason` is kept in the audit log.
+pub(crate) async fn act(
+    app: &Inner,
+    who: &Principal,
+    id: &str,
+    action: Action,
+    stage: Option<u8>,
+    reason: &str,
+) -> ApiResult<Acted> {
     let tenant = who.tenant.id.as_str();
     for _ in 0..5 {
         let now = signed(app.clock.seconds());
@@ -327,7 +355,11 @@ pub(crate) async fn act(app: &Inner, who: &Principal, id: &str, action: Action, 
                 Ok(Acted { stored, changed: false })
             } else {
                 Err(ApiError::conflict(
-                    format!("the rollout is in stage {}, not {seen}", stored.rollout.stage()),
+                    format!(
+                        "the rollout is in stage {}, not {}",
+                        u16::from(stored.rollout.stage()) + 1,
+                        u16::from(seen) + 1
+                    ),
                     "read its status again",
                 ))
             };
@@ -358,9 +390,12 @@ pub(crate) async fn act(app: &Inner, who: &Principal, id: &str, action: Action, 
         if matches!(action, Action::Abort { .. }) || stored.rollout.phase() == Phase::Completed {
             recall(&mut tx, &stored, stored.takes_back, &who.name, now).await?;
         }
-        let detail =
+        let mut entry =
             json!({ "stage": before.1, "phase": format!("{:?}", stored.rollout.phase()), "action": detail(action) });
-        audit::append(&mut tx, tenant, now, &who.name, action.name(), id, &detail).await?;
+        if !reason.is_empty() {
+            entry["reason"] = reason.into();
+        }
+        audit::append(&mut tx, tenant, now, &who.name, action.name(), id, &entry).await?;
         if rollouts::update(&mut tx, &stored).await? {
             tx.commit().await?;
             stored.version += 1;
@@ -574,9 +609,4 @@ pub(crate) fn fresh_evidence(rollout: &Rollout) -> Vec<Evidence> {
         evidence
     };
     (0..rollout.plan().candidates()).map(declare).collect()
-}
-
-/// The verdict as of now, for those who look.
-pub(crate) fn outlook(stored: &Stored, now: i64) -> String {
-    stored.rollout.judge(&stored.evidence, crate::store::unsigned(now)).to_string()
 }

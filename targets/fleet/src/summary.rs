@@ -5,7 +5,7 @@ use dunlin_telemetry::report::AnyReport;
 use dunlin_telemetry::window::Counter;
 
 /// What a report counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// Inferences, also those that failed.
     pub(crate) inferences: u64,
@@ -15,6 +15,9 @@ pub(crate) struct Summary {
     pub(crate) deadline_misses: u64,
     /// The device started after a fault.
     pub(crate) restarted: bool,
+    /// Inferences by bucket of latency, and the number of the first bucket.
+    pub(crate) latency: Vec<u32>,
+    pub(crate) latency_first: usize,
 }
 
 impl Summary {
@@ -29,6 +32,8 @@ impl Summary {
             errors: counters.errors().into(),
             deadline_misses: counters.get(Counter::DeadlineMisses).into(),
             restarted: counters.get(Counter::Resets) > 0,
+            latency: window.latency().to_vec(),
+            latency_first: usize::from(window.latency_first()),
         })
     }
 }

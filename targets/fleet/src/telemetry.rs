@@ -131,6 +131,18 @@ fn percentile(window: &AnyWindow, percent: u64) -> Option<f64> {
     None
 }
 
+/// Returns microseconds that so many percent of the inferences stay below, to a bucket's width. `counts` begins with bucket 0.
+pub(crate) fn percentile_of(counts: &[u64], percent: u64) -> Option<f64> {
+    let total: u64 = counts.iter().sum();
+    let needed = total.saturating_mul(percent).div_ceil(100);
+    let mut sum = 0;
+    let bucket = counts.iter().position(|count| {
+        sum += count;
+        total > 0 && sum >= needed
+    });
+    bucket.map(latency_upper)
+}
+
 /// Upper end of a bucket of scale 2, four to each doubling: found with the device's own function.
 fn latency_upper(bucket: usize) -> f64 {
     let (mut low, mut high) = (0u32, u32::MAX);

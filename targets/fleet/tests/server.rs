@@ -41,6 +41,8 @@ mod schema;
 mod serving;
 #[path = "server/site.rs"]
 mod site;
+#[path = "server/status.rs"]
+mod status;
 #[cfg(feature = "tls")]
 #[path = "server/tls.rs"]
 mod tls;

@@ -141,6 +141,11 @@ pub struct Decision {
     pub numbers: Numbers,
 }
 
+/// Converts the natural logarithm of an e-value to its decimal logarithm, the unit of evidence that people read.
+fn log10(ln_e: f64) -> f64 {
+    ln_e / core::f64::consts::LN_10
+}
+
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.verdict {
@@ -149,12 +154,13 @@ impl fmt::Display for Decision {
             Verdict::Pause => "PAUSE",
             Verdict::Rollback => "ROLLBACK",
         };
-        write!(f, "{verdict} at stage {}: {}", self.stage, self.reason)?;
+        // People count stages from 1.
+        write!(f, "{verdict} at stage {}: {}", u16::from(self.stage) + 1, self.reason)?;
         if let Reason::Guardrail(guardrail) = self.reason {
             for hard in self.numbers.hard.iter().filter(|h| h.guardrail == guardrail) {
                 let (bad, of) = (hard.bad, hard.of);
                 write!(f, " ({} of {} against {} of {}", bad.canary, of.canary, bad.control, of.control)?;
-                write!(f, ", ln E {:.2}, bound {:.2})", hard.ln_e, hard.bound)?;
+                write!(f, ", evidence {:.1} of {:.1})", log10(hard.ln_e), log10(hard.bound))?;
             }
         }
         if let Reason::Margin(name) = self.reason {

@@ -379,18 +379,26 @@ pub enum PlanError {
     },
 }
 
+/// Returns a stage's number as people count it, from 1.
+const fn number(stage: u8) -> u16 {
+    stage as u16 + 1
+}
+
 impl core::fmt::Display for PlanError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Empty => f.write_str("a plan has at least one stage, and none between stages is empty"),
             Self::TooManyStages => write!(f, "a plan has at most {MAX_STAGES} stages"),
-            Self::Exposure { stage } => write!(f, "stage {stage} reaches nobody, or more than all"),
+            Self::Exposure { stage } => write!(f, "stage {} reaches nobody, or more than all", number(*stage)),
             Self::NoControl { stage } => {
+                let stage = number(*stage);
                 write!(f, "stage {stage} has no control cohort: give it one, or let a single failure pause it")
             }
-            Self::NoSamples { stage } => write!(f, "stage {stage} asks for no devices or no device-days"),
-            Self::Limit { stage } => write!(f, "stage {stage} would have to end before it may"),
-            Self::Narrower { stage } => write!(f, "stage {stage} takes the candidate from devices that have it"),
+            Self::NoSamples { stage } => write!(f, "stage {} asks for no devices or no device-days", number(*stage)),
+            Self::Limit { stage } => write!(f, "stage {} would have to end before it may", number(*stage)),
+            Self::Narrower { stage } => {
+                write!(f, "stage {} takes the candidate from devices that have it", number(*stage))
+            }
         }
     }
 }

@@ -446,3 +446,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sentences_count_stages_from_one() {
+    let mut rollout =
+        Rollout::new(Plan::of(Strategy::Canary).expect("a plan"), Gate::DEFAULT, Salt::new(b"one")).expect("a rollout");
+    rollout.start(3600).expect("it starts");
+    let decision = rollout.judge(&[], 7200);
+    assert_eq!(decision.stage, 0);
+    assert_eq!(decision.to_string(), "HOLD at stage 1: 1 of 24 hours");
+    assert_eq!(rollout.since(), 3600);
+    assert_eq!(PlanError::Limit { stage: 0 }.to_string(), "stage 1 would have to end before it may");
+}

@@ -36,7 +36,9 @@ pub(super) fn plan(quiet: bool, dry: &Value, body: &Value, world: &World, to: us
         _ => "v2 is a larger network, trained on more images.",
     };
     println!("\nPublished {}: {} bytes{part}. {what}", version.name, grouped(whole as u64));
-    print!("{}", view::plan(dry, body));
+    if let Ok(dry) = view::drafted(dry) {
+        print!("{}", view::plan(&dry, body));
+    }
     println!();
 }
 
@@ -81,7 +83,7 @@ pub(super) fn end(summary: &Value, serve: bool) {
             let name = format!("{} to {}", view::text(rollout, "from"), view::text(rollout, "to"));
             rows.push(vec![
                 if i == 0 { name } else { String::new() },
-                stage.to_string(),
+                (stage + 1).to_string(),
                 planned("canary"),
                 planned("control"),
                 days(&step["day"]),

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use dunlin_rollout::rollout::Exposure;
-use dunlin_rollout::{Plan, Share, Strategy};
+use dunlin_fleet::status::{ArmDevices, Drafted, Status, phase_words};
+use dunlin_rollout::Phase;
+use dunlin_rollout::gate::Place;
+use dunlin_rollout::rollout::Decision;
 use serde_json::Value;
 
+use crate::failure::{Code, Failure, Outcome};
 use crate::table::{grouped, table};
 use crate::trust::day;
 
@@ -36,242 +39,319 @@ fn number(value: &Value) -> String {
     value.as_u64().map_or_else(String::new, grouped)
 }
 
-fn percent(share: Share) -> String {
-    let percent = share.bound() as f64 / (1u64 << 32) as f64 * 100.0;
-    // Shares are stored in steps of far less than this.
-    format!("{} %", (percent * 1000.0).round() / 1000.0)
+/// Reads a rollout's state.
+///
+/// # Errors
+/// When the server's answer is not one of this version.
+pub fn status(value: &Value) -> Outcome<Status> {
+    serde_json::from_value(value.clone()).map_err(|e| foreign(&e))
 }
 
-fn reach(exposure: &Exposure) -> String {
-    match *exposure {
-        Exposure::Share { canary, control } => format!("{}, control {}", percent(canary), percent(control)),
-        Exposure::Ring { ring: 0, .. } => "ring 0, the laboratory".into(),
-        Exposure::Ring { ring, control } => format!("rings 0 to {ring}, control {}", percent(control)),
-        Exposure::Variants { share, candidates } => format!("{} in {} arms", percent(share), candidates + 1),
-        Exposure::Crossover { share } => format!("{} by the hour", percent(share)),
-        Exposure::Shadow { canary, every, .. } => format!("{}, one of {every} inputs in the shadow", percent(canary)),
-    }
+/// Reads a draft.
+///
+/// # Errors
+/// As [`status`].
+pub fn drafted(value: &Value) -> Outcome<Drafted> {
+    serde_json::from_value(value.clone()).map_err(|e| foreign(&e))
 }
 
-/// Whom the stages of a draft reach. Empty when this version does not know the strategy.
-pub fn stages(request: &Value) -> Vec<String> {
-    let strategy = &request["strategy"];
-    let share = |key: &str| Share::of((strategy[key].as_f64().unwrap_or(0.0) * 10_000.0).round() as u32, 1_000_000);
-    let rings = strategy["rings"].as_u64().and_then(|r| u8::try_from(r).ok()).unwrap_or(0);
-    let candidates = request["candidates"].as_array().map_or(1, |c| u8::try_from(c.len()).unwrap_or(1));
-    let every = strategy["every"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-    let plan = match text(strategy, "kind") {
-        "canary" => Plan::of(Strategy::Canary),
-        "shadow" => Plan::of(Strategy::Shadow { every }),
-        "crossover" => Plan::of(Strategy::Crossover { share: share("percent") }),
-        "blue_green" => Plan::of(Strategy::BlueGreen { hold_back: share("percent") }),
-        "ring" => Plan::of(Strategy::Ring { rings }),
-        "few" => Plan::of(Strategy::Few { rings }),
-        "variants" => Plan::of(Strategy::Variants { share: share("percent"), candidates }),
-        "hold_back" => Plan::of(Strategy::HoldBack { share: share("percent") }),
-        _ => {
-            let stage = |s: &Value| {
-                let control = s["control_percent"].as_f64().unwrap_or(0.0);
-                let canary = s["canary_percent"].as_f64().unwrap_or(0.0);
-                match (s["ring"].as_u64(), s["shadow_every"].as_u64(), s["crossover"] == true) {
-                    (Some(0), ..) => "ring 0, the laboratory".to_owned(),
-                    (Some(ring), ..) => format!("rings 0 to {ring}, control {control} %"),
-                    (None, Some(every), _) => format!("{canary} %, one of {every} inputs in the shadow"),
-                    (None, None, true) => format!("{canary} % by the hour"),
-                    (None, None, false) => format!("{canary} %, control {control} %"),
-                }
-            };
-            return strategy["stages"].as_array().map_or_else(Vec::new, |all| all.iter().map(stage).collect());
-        }
-    };
-    plan.map_or_else(|_| Vec::new(), |plan| plan.stages().map(|s| reach(&s.exposure)).collect())
+fn foreign(error: &serde_json::Error) -> Failure {
+    let text = format!("the server's answer cannot be read: {error}\n  hint: use a `dunlin` of the server's version");
+    Failure::new(Code::Unreachable, text)
 }
 
-/// What a rollout could see.
-pub fn plan(dry: &Value, request: &Value) -> String {
-    let names = stages(request);
+/// Returns what a rollout could detect.
+pub fn plan(dry: &Drafted, request: &Value) -> String {
     let mut out = String::new();
     let candidates: Vec<&str> =
         request["candidates"].as_array().into_iter().flatten().filter_map(Value::as_str).map(short).collect();
     let base = request["base"].as_str().map_or("whatever devices run", short);
-    let _ = writeln!(out, "{}: from {base} to {}", text(dry, "id"), candidates.join(", "));
+    let _ = writeln!(out, "{}: from {base} to {}", dry.id, candidates.join(", "));
     if request["irreversible"] == true {
-        let _ =
-            writeln!(out, "there is no way back for devices that confirm it: its security counter is above the base's");
+        out.push_str("devices that confirm it cannot go back: its security counter is above the base's\n");
     }
-    let _ = writeln!(out, "{} devices could take part now\n", number(&dry["eligible"]));
-    let mut rows = vec![cells(["stage", "reaches", "candidate", "control", "finds failures from", "begins"])];
-    let mut blind = false;
-    for stage in dry["stages"].as_array().into_iter().flatten() {
-        let n = stage["stage"].as_u64().unwrap_or(0);
-        let ratio = stage["minimum_detectable_ratio"].as_f64();
-        blind |= ratio.is_none();
+    let eligible = u64::try_from(dry.eligible).unwrap_or(0);
+    let _ = writeln!(out, "{} devices could take part now\n", grouped(eligible));
+    let mut rows = vec![cells(["stage", "reaches", "candidate", "control", "detects failures from", "begins"])];
+    for stage in &dry.stages {
+        let ratio = stage.minimum_detectable_ratio;
         rows.push(vec![
-            n.to_string(),
-            names.get(n as usize).cloned().unwrap_or_default(),
-            number(&stage["canary"]),
-            number(&stage["control"]),
+            (stage.stage + 1).to_string(),
+            format!("{}, {}", stage.name, stage.reaches),
+            grouped(stage.canary.into()),
+            grouped(stage.control.into()),
             ratio.map_or("too few for statistics".into(), |r| format!("{r:.2} times")),
-            if stage["approval"] == true { "when approved" } else { "by itself" }.into(),
+            if stage.approval { "when approved" } else { "by itself" }.into(),
         ]);
     }
     out.push_str(&table(&rows, &[2, 3]));
-    out.push_str("\nA stage finds bad device-days that are so many times as frequent as the control's within two weeks with a\nprobability of 80 %, when one device-day in a hundred is bad anyway.\n");
-    if blind {
-        out.push_str("Where there are too few devices, only what every device does wrong is found.\n");
+    out.push_str(
+        "\nA stage detects bad device-days that are so many times as frequent as the control's within two weeks with a\n\
+         probability of 80 %, when one device-day in a hundred is bad anyway.\n",
+    );
+    if dry.stages.iter().any(|stage| stage.minimum_detectable_ratio.is_none()) {
+        out.push_str("Where there are too few devices, only faults of every device are detected.\n");
     }
     if request["gate"]["margins"].as_array().is_none_or(Vec::is_empty) {
-        out.push_str("No margins: how long, how sure and at what energy the candidate answers is not compared.\n");
+        out.push_str("No margins: latency, confidence and energy are not compared.\n");
     }
     out
 }
 
-/// All rollouts, a line each.
-pub fn rollouts(all: &[Value]) -> String {
+/// Returns all rollouts, a line each.
+pub fn rollouts(all: &[Status]) -> String {
     if all.is_empty() {
-        return "there are no rollouts\n".into();
+        return "there are no rollouts\n  hint: dunlin fleet rollout start NAME --candidate MODEL@VERSION\n".into();
     }
-    let mut rows = vec![cells(["rollout", "model", "phase", "stage", "since", "run it", "took it back", "now"])];
+    let mut rows =
+        vec![cells(["rollout", "model", "state", "stage", "since", "run it", "went back", "last act by", "why"])];
     for status in all {
-        let stages = stages(&status["request"]).len();
-        let begun = status["entered"].as_u64().unwrap_or(0) > 0;
+        let begun = status.phase != Phase::Draft;
+        let last = status.last_action.as_ref();
         rows.push(vec![
-            text(status, "id").into(),
-            text(status, "model").into(),
-            text(status, "phase").into(),
-            if begun { format!("{} of 0-{}", status["stage"], stages.saturating_sub(1)) } else { String::new() },
-            if begun { time(&status["entered"]) } else { String::new() },
-            number(&status["succeeded"]),
-            number(&status["reverted"]),
-            text(status, "verdict").into(),
+            status.id.clone(),
+            format!("{} {}", status.model, status.versions.join(", ")),
+            phase_words(status.phase).into(),
+            if begun { format!("{} of {}", status.stage_number, status.stages.len()) } else { String::new() },
+            if begun { moment(last.map_or(status.entered, |act| act.at).max(status.entered)) } else { String::new() },
+            devices(status.succeeded),
+            devices(status.reverted + status.returned),
+            last.map_or_else(String::new, |act| act.by.clone()),
+            status.status_line.clone(),
         ]);
     }
     table(&rows, &[5, 6])
 }
 
-/// One rollout: stages, arms, guardrails, and the verdict's sentence.
-pub fn rollout(status: &Value, verdicts: &[Value]) -> String {
+fn devices(n: i64) -> String {
+    grouped(u64::try_from(n).unwrap_or(0))
+}
+
+fn moment(seconds: i64) -> String {
+    time(&seconds.into())
+}
+
+/// Returns how long it is until a moment.
+fn until(at: i64, now: i64) -> String {
+    match at - now {
+        s if s <= 0 => "due now".into(),
+        s @ 1..120 => format!("in {s} s"),
+        s @ 120..7200 => format!("in {} min", s / 60),
+        s @ 7200..172_800 => format!("in {} h", s / 3600),
+        s => format!("in {} days", s / 86_400),
+    }
+}
+
+/// Returns a bar of 24 characters.
+fn bar(part: u64, whole: u64) -> String {
+    let full = usize::try_from(part.min(whole).saturating_mul(24) / whole.max(1)).unwrap_or(24);
+    format!("[{}{}]", "#".repeat(full), "-".repeat(24 - full))
+}
+
+/// Returns one rollout: where it is and why, its stages, arms and guardrails.
+pub fn rollout(status: &Status, verdicts: &[Value]) -> String {
     let mut out = String::new();
-    let phase = text(status, "phase");
-    let from = status["base"].as_str().map_or("whatever devices run", short);
-    let to: Vec<&str> =
-        status["candidates"].as_array().into_iter().flatten().filter_map(Value::as_str).map(short).collect();
-    let _ =
-        writeln!(out, "{} ({}): {phase}, from {from} to {}", text(status, "id"), text(status, "model"), to.join(", "));
-    let current = status["stage"].as_u64().unwrap_or(0) as usize;
-    let begun = phase != "Draft";
+    let package = |version: Option<&String>, digest: &str| match version {
+        Some(version) => format!("{version} ({})", short(digest)),
+        None => short(digest).to_owned(),
+    };
+    let from = status
+        .base
+        .as_ref()
+        .map_or("whatever devices run".to_owned(), |base| package(status.base_version.as_ref(), base));
+    let candidates = status.candidates.iter().enumerate();
+    let to: Vec<String> = candidates.map(|(n, digest)| package(status.versions.get(n), digest)).collect();
+    let _ = writeln!(
+        out,
+        "{} ({}): {}, from {from} to {}",
+        status.id,
+        status.model,
+        phase_words(status.phase),
+        to.join(", ")
+    );
+    let _ = writeln!(out, "{}", status.status_line);
+    out.push_str(&progress(status));
+    let stages = stages(status, verdicts);
+    if stages.len() > 1 {
+        let _ = write!(out, "\n{}", table(&stages, &[1]));
+    }
+    if status.phase != Phase::Draft {
+        out.push_str(&arms(status));
+    }
+    if matches!(status.phase, Phase::Running | Phase::Awaiting) {
+        let _ = writeln!(out, "\n{}", status.verdict);
+    }
+    if let Some(last) = verdicts.last() {
+        let said = reason(last);
+        if said != status.verdict {
+            let _ = writeln!(out, "last verdict, {}: {said}", time(&last["time"]));
+        }
+    }
+    out
+}
+
+/// The next decision, and bars of what is under way.
+fn progress(status: &Status) -> String {
+    let mut out = String::new();
+    if let Some(at) = status.next_decision_at {
+        let _ = writeln!(out, "next decision: {} UTC ({})", moment(at), until(at, status.as_of));
+    }
+    if let Some(planned) = status.planned {
+        let have = u64::try_from(status.succeeded).unwrap_or(0);
+        let _ = writeln!(out, "updated {} {} of about {}", bar(have, planned), grouped(have), grouped(planned));
+    }
+    if let Some(back) = &status.rollback {
+        let all = back.devices();
+        let _ = writeln!(
+            out,
+            "back    {} {} of {}; told {}, still on it {}, silent {}",
+            bar(back.back, all),
+            grouped(back.back),
+            grouped(all),
+            grouped(back.told),
+            grouped(back.running),
+            grouped(back.silent)
+        );
+    }
+    out
+}
+
+/// Returns a verdict's sentence from its numbers, so that stages count from 1 in verdicts of an older server too.
+fn reason(verdict: &Value) -> String {
+    let decision: Option<Decision> = verdict["numbers"].as_str().and_then(|n| serde_json::from_str(n).ok());
+    decision.map_or_else(|| text(verdict, "reason").to_owned(), |d| d.to_string())
+}
+
+fn stages(status: &Status, verdicts: &[Value]) -> Vec<Vec<String>> {
     let left = |n: usize| {
         let ends = |v: &&Value| v["stage"].as_u64() == Some(n as u64) && text(v, "verdict") != "Hold";
         verdicts.iter().rfind(ends)
     };
+    let current = usize::from(status.stage);
     let mut rows = vec![cells(["", "stage", "reaches", "decided", "verdict"])];
-    for (n, name) in stages(&status["request"]).into_iter().enumerate() {
-        let mark = match () {
-            () if !begun || n > current => " ",
-            () if n < current || phase == "Completed" => "+",
-            () if phase == "RolledBack" => "x",
-            () => ">",
+    for (n, stage) in status.stages.iter().enumerate() {
+        let mark = match status.phase {
+            Phase::Draft => " ",
+            _ if n > current => " ",
+            Phase::Completed => "+",
+            _ if n < current => "+",
+            Phase::RolledBack => "x",
+            _ => ">",
         };
         let verdict = left(n);
         rows.push(vec![
             mark.into(),
-            n.to_string(),
-            name,
+            stage.number.to_string(),
+            format!("{}, {}", stage.name, stage.reaches),
             verdict.map_or_else(String::new, |v| time(&v["time"])),
-            verdict.map_or_else(String::new, |v| text(v, "reason").to_owned()),
+            verdict.map_or_else(String::new, reason),
         ]);
     }
-    if rows.len() > 1 {
-        let _ = write!(out, "\n{}", table(&rows, &[1]));
-    }
-    if begun {
-        out.push_str(&arms(status));
-    }
-    let _ = writeln!(out, "\n{}", text(status, "verdict"));
-    if let Some(last) = verdicts.last().filter(|v| text(v, "reason") != text(status, "verdict")) {
-        let _ = writeln!(out, "decided last, {}: {}", time(&last["time"]), text(last, "reason"));
-    }
-    out
+    rows
 }
 
-fn arms(status: &Value) -> String {
+fn arms(status: &Status) -> String {
     let mut out = String::new();
-    let ways = status["arms"]["ways"].as_array();
-    let ways: Vec<&Value> = ways.into_iter().flatten().collect();
-    let mut columns = vec![
-        ("arm", "arm"),
-        ("assigned", "assigned"),
-        ("downloaded", "downloaded"),
-        ("activated", "activated"),
-        ("reported", "reported"),
-        ("runs_candidate", "have it"),
-    ];
-    // Those on which it does not simply serve, where there are such.
-    for (key, heading) in [("in_shadow", "in the shadow"), ("takes_turns", "by the hour")] {
-        if ways.iter().any(|way| way[key].as_u64() > Some(0)) {
-            columns.push((key, heading));
-        }
-    }
-    columns.push(("reverted", "took it back"));
-    let mut rows = vec![columns.iter().map(|(_, heading)| (*heading).to_owned()).collect::<Vec<_>>()];
-    for way in &ways {
-        let cell = |key: &str| way[key].as_str().map_or_else(|| number(&way[key]), str::to_owned);
-        rows.push(columns.iter().map(|(key, _)| cell(key)).collect());
-    }
-    if rows.len() > 1 {
-        let right: Vec<usize> = (1..columns.len()).collect();
-        let _ = write!(out, "\n{}", table(&rows, &right));
-    }
-    if let Some(mean) = status["agreement"]["mean"].as_f64() {
-        let devices = number(&status["agreement"]["devices"]);
+    out.push_str(&funnel(status));
+    if let Some(agreement) = status.agreement {
         let _ = writeln!(
             out,
-            "\nin the shadow it agrees with the base on {:.1} % (mean of {devices} devices)",
-            mean * 100.0
+            "\nin shadow mode it agrees with the base on {:.1} % (mean of {} devices)",
+            agreement.mean * 100.0,
+            grouped(agreement.devices)
         );
     }
     // A device that takes turns is in both arms: it is its hours that are compared.
-    let hourly = ways.iter().any(|way| text(way, "arm") == "both");
+    let hourly = status.arms.ways.iter().any(|way| way.arm == "both");
     let mut rows = vec![match hourly {
-        true => cells(["bad halves of days by", "its hours", "base's hours", "ln E"]),
-        false => cells(["bad device-days by", "candidate", "control", "ln E"]),
+        true => cells(["bad halves of days by", "its hours", "base's hours", "evidence"]),
+        false => cells(["bad device-days by", "candidate", "control", "evidence"]),
     }];
-    let several = status["candidates"].as_array().is_some_and(|c| c.len() > 1);
-    for g in status["arms"]["guardrails"].as_array().into_iter().flatten() {
-        let of = |arm: &str| format!("{} of {}", number(&g["bad"][arm]), number(&g["of"][arm]));
-        let which = if several { format!(" ({})", g["candidate"]) } else { String::new() };
-        let ln_e = g["ln_e"].as_f64().map_or_else(String::new, |e| format!("{e:.2}"));
-        rows.push(vec![format!("{}{which}", text(g, "guardrail")), of("canary"), of("control"), ln_e]);
-    }
-    if rows.len() > 1 {
-        let _ = write!(out, "\n{}", table(&rows, &[1, 2, 3]));
-    }
-    let mut rows = vec![cells(["margin", rows[0][1].as_str(), rows[0][2].as_str(), "devices", "beyond it by", ""])];
-    for m in status["arms"]["metrics"].as_array().into_iter().flatten() {
-        let which = if several { format!(" ({})", m["candidate"]) } else { String::new() };
-        let devices = match m["in_both"].as_u64() {
-            Some(n) if n > 0 => format!("{} in both", grouped(n)),
-            _ => format!("{}, {}", number(&m["devices"]["canary"]), number(&m["devices"]["control"])),
-        };
-        let bound = |key: &str| m["excess"][key].as_f64();
+    let several = status.candidates.len() > 1;
+    for g in &status.arms.guardrails {
+        let which = if several { format!(" ({})", g.candidate) } else { String::new() };
         rows.push(vec![
-            format!("{}{which}", text(m, "metric")),
-            amount(&m["mean"]["canary"]),
-            amount(&m["mean"]["control"]),
-            devices,
-            bound("low").zip(bound("high")).map_or_else(String::new, |(low, high)| format!("{low:.4} to {high:.4}")),
-            text(m, "place").to_lowercase(),
+            format!("{}{which}", g.guardrail),
+            format!("{} of {}", grouped(g.bad.canary), grouped(g.of.canary)),
+            format!("{} of {}", grouped(g.bad.control), grouped(g.of.control)),
+            g.evidence_text(),
         ]);
     }
     if rows.len() > 1 {
-        let _ = write!(out, "\n{}", table(&rows, &[1, 2]));
+        let _ = write!(out, "\n{}", table(&rows, &[1, 2, 3]));
+        out.push_str(
+            "evidence that the candidate is worse: decimal logarithm of the e-value; at its limit it is rolled back\n",
+        );
     }
+    out.push_str(&margins(status, (rows[0][1].as_str(), rows[0][2].as_str())));
     out
 }
 
+fn funnel(status: &Status) -> String {
+    type Column = (&'static str, fn(&ArmDevices) -> i64);
+    let always: [Column; 5] = [
+        ("assigned", |way| way.assigned),
+        ("downloaded", |way| way.downloaded),
+        ("activated", |way| way.activated),
+        ("reported", |way| way.reported),
+        ("run it now", |way| way.runs_candidate),
+    ];
+    let mut columns = always.to_vec();
+    // Those on which it does not simply serve, and those that were sent back, where there are such.
+    let some: [Column; 2] = [("in shadow mode", |way| way.in_shadow), ("by the hour", |way| way.takes_turns)];
+    let ways = &status.arms.ways;
+    columns.extend(some.into_iter().filter(|(_, get)| ways.iter().any(|way| get(way) > 0)));
+    columns.push(("went back on their own", |way| way.reverted));
+    if status.rollback.is_some() {
+        columns.push(("sent back", |way| way.returned));
+    }
+    let mut rows =
+        vec![std::iter::once("arm").chain(columns.iter().map(|(name, _)| *name)).map(str::to_owned).collect()];
+    for way in ways {
+        let numbers = columns.iter().map(|(_, get)| devices(get(way)));
+        rows.push(std::iter::once(way.arm.clone()).chain(numbers).collect::<Vec<_>>());
+    }
+    let right: Vec<usize> = (1..=columns.len()).collect();
+    if rows.len() > 1 { format!("\n{}", table(&rows, &right)) } else { String::new() }
+}
+
+fn margins(status: &Status, (with, without): (&str, &str)) -> String {
+    let several = status.candidates.len() > 1;
+    let mut rows = vec![cells(["margin", with, without, "devices", "beyond it by", ""])];
+    for m in &status.arms.metrics {
+        let which = if several { format!(" ({})", m.candidate) } else { String::new() };
+        let devices = match m.in_both {
+            0 => format!("{}, {}", grouped(m.devices.canary), grouped(m.devices.control)),
+            n => format!("{} in both", grouped(n)),
+        };
+        let bounds = m.excess.and_then(|e| e.low.zip(e.high));
+        rows.push(vec![
+            format!("{}{which}", m.metric),
+            amount(m.mean.canary),
+            amount(m.mean.control),
+            devices,
+            bounds.map_or_else(String::new, |(low, high)| format!("{low:.4} to {high:.4}")),
+            place(m.place).to_owned(),
+        ]);
+    }
+    if rows.len() > 1 { format!("\n{}", table(&rows, &[1, 2])) } else { String::new() }
+}
+
+/// Returns in words where a metric lies, seen from its margin.
+const fn place(place: Place) -> &'static str {
+    match place {
+        Place::Unknown => "not collected",
+        Place::TooFew => "too few devices",
+        Place::Incomplete => "too few reports",
+        Place::Inside => "inside",
+        Place::Outside => "outside",
+        Place::Undecided => "undecided",
+    }
+}
+
 /// A mean, to four digits behind the point.
-fn amount(value: &Value) -> String {
-    value.as_f64().map_or_else(String::new, |n| format!("{n:.4}"))
+fn amount(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |n| format!("{n:.4}"))
 }
 
 #[cfg(test)]
@@ -280,50 +360,62 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn stages_are_named_as_they_are_planned() {
-        let canary = stages(&json!({ "strategy": { "kind": "canary" }, "candidates": ["a"] }));
-        assert_eq!(canary.first().map(String::as_str), Some("ring 0, the laboratory"));
-        assert_eq!(canary.get(1).map(String::as_str), Some("1 %, control 3 %"));
-        assert_eq!(canary.len(), 5);
-        let own =
-            json!({ "strategy": { "kind": "stages", "stages": [{ "canary_percent": 7.5, "control_percent": 20 }] } });
-        assert_eq!(stages(&own), ["7.5 %, control 20 %"]);
-        let own = json!([{ "canary_percent": 10, "shadow_every": 8 }, { "canary_percent": 10, "crossover": true }]);
-        let own = json!({ "strategy": { "kind": "stages", "stages": own } });
-        assert_eq!(stages(&own), ["10 %, one of 8 inputs in the shadow", "10 % by the hour"]);
-        let of = |strategy: Value| stages(&json!({ "strategy": strategy, "candidates": ["a"] }));
-        assert_eq!(of(json!({ "kind": "crossover", "percent": 20.0 })), ["20 % by the hour"]);
-        assert_eq!(of(json!({ "kind": "shadow", "every": 8 }))[1], "1 %, one of 8 inputs in the shadow");
-        let blue = of(json!({ "kind": "blue_green", "percent": 5.0 }));
-        assert_eq!(blue[1..], ["95 %, one of 16 inputs in the shadow", "95 %, control 5 %"]);
-        assert!(stages(&json!({ "strategy": { "kind": "of tomorrow" } })).is_empty());
+    fn shown(value: Value, verdicts: &[Value]) -> String {
+        rollout(&status(&value).expect("a status"), verdicts)
     }
 
     #[test]
     fn a_rollout_shows_its_arms_and_sentences() {
         let status = json!({
-            "id": "r", "model": "digits", "phase": "RolledBack", "stage": 0, "base": "0123456789abcdef", "entered": 1,
-            "candidates": ["fedcba9876543210"], "verdict": "it is rolled back",
-            "request": { "strategy": { "kind": "stages", "stages": [{ "canary_percent": 10, "control_percent": 30 }] } },
+            "id": "r", "model": "digits", "phase": "RolledBack", "stage": 0, "stage_number": 1,
+            "base": "0123456789abcdef", "base_version": "1", "versions": ["2"], "entered": 1, "as_of": 200_000,
+            "candidates": ["fedcba9876543210"], "verdict": "HOLD",
+            "status_line": "Rolled back by alice at 09:40 UTC: too many failures; 20 of 37 devices are back",
+            "last_action": { "action": "abort", "by": "alice", "at": 180_000, "reason": "too many failures" },
+            "rollback": { "ordered_at": 180_000, "by": "alice", "reason": "too many failures", "told": 30, "back": 20,
+                "running": 12, "silent": 5 },
+            "stages": [{ "number": 1, "name": "10 %", "reaches": "control 30 %", "hours": 24, "devices": 1,
+                "device_days": 1, "approval": false }],
             "arms": { "ways": [{ "arm": "control", "assigned": 1234, "downloaded": 0, "activated": 3, "reported": 3,
                 "runs_candidate": 0, "reverted": 0 }],
                 "guardrails": [{ "candidate": 0, "guardrail": "crash", "bad": { "canary": 4, "control": 0 },
-                    "of": { "canary": 9, "control": 27 }, "ln_e": 5.25 }] },
+                    "of": { "canary": 9, "control": 27 }, "ln_e": 5.25, "evidence": 2.28, "evidence_limit": 2.0 }] },
         });
         let verdict =
-            json!({ "n": 1, "stage": 0, "time": 86_460, "verdict": "Rollback", "reason": "ROLLBACK at stage 0: ..." });
-        let text = rollout(&status, &[verdict]);
+            json!({ "n": 1, "stage": 0, "time": 86_460, "verdict": "Rollback", "reason": "ROLLBACK at stage 1: ..." });
+        let text = shown(status, &[verdict]);
         for part in [
-            "from 0123456789ab to fedcba987654",
-            "x      0  10 %, control 30 %  1970-01-02 00:01  ROLLBACK",
+            "r (digits): rolled back, from 1 (0123456789ab) to 2 (fedcba987654)",
+            "Rolled back by alice at 09:40 UTC: too many failures",
+            "back    [############------------] 20 of 37; told 30, still on it 12, silent 5",
+            "x      1  10 %, control 30 %  1970-01-02 00:01  ROLLBACK",
             "1,234",
-            "have it",
-            "crash                  4 of 9  0 of 27  5.25",
-            "it is rolled back",
+            "run it now",
+            "crash                  4 of 9  0 of 27  2.3 of 2.0",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }
+        assert!(!text.contains("HOLD"), "what is rolled back holds nothing: {text}");
+    }
+
+    #[test]
+    fn what_is_under_way_shows_when_it_is_decided() {
+        let status = json!({
+            "id": "spring", "model": "digits", "phase": "Running", "stage": 0, "stage_number": 1, "entered": 1,
+            "candidates": ["fedcba9876543210"], "verdict": "HOLD at stage 1: 0 of 24 hours", "succeeded": 3,
+            "planned": 40, "as_of": 1000, "next_decision_at": 86_460, "status_line": "Running stage 1 of 2",
+        });
+        let text = shown(status.clone(), &[]);
+        for part in [
+            "next decision: 1970-01-02 00:01 UTC (in 23 h)",
+            "updated [#-----------------------] 3 of about 40",
+            "HOLD at stage 1: 0 of 24 hours",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        let list = rollouts(&[super::status(&status).expect("a status")]);
+        assert!(list.contains("spring") && list.contains("1 of 0") && list.contains("Running stage 1 of 2"), "{list}");
+        assert!(rollouts(&[]).contains("hint"));
     }
 
     #[test]
@@ -331,7 +423,6 @@ mod tests {
         let status = json!({
             "id": "r", "model": "digits", "phase": "Running", "stage": 0, "base": "0123456789abcdef", "entered": 1,
             "candidates": ["fedcba9876543210"], "verdict": "HOLD", "agreement": { "mean": 0.975, "devices": 40 },
-            "request": { "strategy": { "kind": "crossover", "percent": 10.0 } },
             "arms": { "ways": [{ "arm": "both", "assigned": 90, "downloaded": 80, "activated": 70, "reported": 60,
                 "runs_candidate": 70, "in_shadow": 0, "takes_turns": 70, "reverted": 1 }],
                 "guardrails": [{ "candidate": 0, "guardrail": "crash", "bad": { "canary": 4, "control": 0 },
@@ -340,10 +431,9 @@ mod tests {
                     "mean": { "canary": 10.1, "control": 10.0 }, "devices": { "canary": 60, "control": 60 },
                     "excess": { "low": -0.62, "high": -0.18 } }] },
         });
-        let text = rollout(&status, &[]);
+        let text = shown(status, &[]);
         for part in [
-            "10 % by the hour",
-            "have it  by the hour  took it back",
+            "run it now  by the hour  went back on their own",
             "bad halves of days by",
             "4 of 120      0 of 120",
             "60 in both  -0.6200 to -0.1800  inside",

@@ -11,10 +11,10 @@ use crate::failure::{Code, Failure, Outcome};
 /// Whether to look once or to go on.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(super) struct Watch {
-    /// Show it anew as it changes, until it is over
+    /// Refresh until the rollout ends
     #[arg(short, long)]
     pub(super) watch: bool,
-    /// Seconds between two looks
+    /// Seconds between two refreshes
     #[arg(long, default_value_t = 2.0, requires = "watch", value_parser = seconds)]
     pub(super) every: f64,
 }

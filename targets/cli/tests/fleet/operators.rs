@@ -100,7 +100,7 @@ fn from_nothing_to_a_rollout_and_back() {
     start.push("--yes");
     let text = site.succeeds(&start);
     assert!(text.contains("too few for statistics") || text.contains("times"), "{text}");
-    assert!(text.contains("r (digits): Running"), "{text}");
+    assert!(text.contains("r (digits): running") && text.contains("Running stage 1 of 2 since"), "{text}");
     site.succeeds(&start);
 
     let status = site.json(&["fleet", "rollout", "status", "r"]);
@@ -109,17 +109,23 @@ fn from_nothing_to_a_rollout_and_back() {
     assert!(site.succeeds(&["fleet", "rollout", "pause", "r"]).contains("Paused"));
     assert!(site.succeeds(&["fleet", "rollout", "resume", "r"]).contains("Running"));
     let (code, text) = site.fails(&["fleet", "rollout", "approve", "r", "--yes"]);
-    assert_eq!(code, 8, "{text}");
-    let (code, _) = {
-        let output = site.run(&["fleet", "rollout", "abort", "r"]);
-        (output.status.code(), ())
-    };
-    assert_eq!(code, Some(2), "what becomes of the devices has to be said");
-    let ended = site.json(&["fleet", "rollout", "abort", "r", "--revert", "--yes"]);
+    assert!(code == 8 && text.contains("nothing of r waits for approval: Running stage 1 of 2"), "{text}");
+    let output = site.run(&["fleet", "rollout", "abort", "r"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && text.contains("--revert|--keep"), "both are named: {text}");
+    let because = ["--reason", "too many failures"];
+    let ended = site.json(&[&["fleet", "rollout", "abort", "r", "--revert", "--yes"], &because[..]].concat());
     assert_eq!(ended["phase"], "RolledBack", "{ended}");
+    let last = &ended["last_action"];
+    assert_eq!((&last["action"], &last["by"]), (&"abort".into(), &"alice".into()), "{ended}");
+    assert_eq!(last["reason"], "too many failures");
+    let long = "x".repeat(201);
+    let (code, text) = site.fails(&["fleet", "rollout", "retry", "r", "--reason", &long]);
+    assert!(code == 8 && text.contains("201 characters"), "{text}");
     // A watch ends with the rollout.
     let text = site.succeeds(&["fleet", "rollout", "status", "r", "--watch", "--every", "0.1"]);
-    assert!(text.contains("RolledBack") && text.contains("it is rolled back"), "{text}");
+    assert!(text.contains("Rolled back by alice at") && text.contains(": too many failures"), "{text}");
+    assert!(!text.contains("HOLD"), "{text}");
 
     assert!(site.succeeds(&["fleet", "devices"]).contains(&ids[0]));
     assert!(site.succeeds(&["fleet", "devices", "--census"]).contains("100.0 %"));
@@ -248,12 +254,12 @@ fn a_crossover_from_a_plan_to_its_end_and_once_more() {
     // Each strategy is one that the server knows, and shown as it is.
     for (strategy, stages, shown) in [
         ("crossover:50", 1, "50 % by the hour"),
-        ("shadow:8", 6, "one of 8 inputs in the shadow"),
-        ("blue-green:10", 3, "90 %, one of 16 inputs in the shadow"),
-        ("hold-back:10", 1, "90 %, control 10 %"),
+        ("shadow:8", 6, "Shadow on 1 %, one of 8 inputs"),
+        ("blue-green:10", 3, "Shadow on 90 %, one of 16 inputs"),
+        ("hold-back:10", 1, "All but 10 %, control 10 %"),
         ("variants:40", 1, "40 % in 2 arms"),
-        ("ring:2", 3, "rings 0 to 2, control 10 %"),
-        ("few:3", 4, "rings 0 to 3, control 0 %"),
+        ("ring:2", 3, "Rings 0 to 2, control 10 %"),
+        ("few:3", 4, "Rings 0 to 3, no control"),
         ("canary", 5, "5 %, control 15 %"),
     ] {
         let plan = ["fleet", "rollout", "plan", "--candidate", "digits@2", "--strategy", strategy];
@@ -291,20 +297,23 @@ fn a_crossover_from_a_plan_to_its_end_and_once_more() {
         "10",
         "--yes",
     ];
-    assert!(site.succeeds(&start).contains("x (digits): Running"));
+    assert!(site.succeeds(&start).contains("x (digits): running"));
     let status = site.json(&["fleet", "rollout", "status", "x"]);
     let gate = &status["rollout"]["request"]["gate"];
     assert_eq!((&gate["devices"], &gate["devices_per_arm"]), (&40.into(), &10.into()), "{status}");
     // What a person decides has to be asked of one.
-    for action in [&["waive"][..], &["advance", "--stage", "0"], &["approve", "--candidate", "0"]] {
+    for action in [&["waive"][..], &["advance", "--stage", "1"]] {
         let mut arguments = vec!["fleet", "rollout", action[0], "x"];
         arguments.extend(&action[1..]);
         let output = site.run(&arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && text.contains("stage 0?") && text.contains("--yes"), "{text}");
+        assert!(output.status.code() == Some(2) && text.contains("stage 1?") && text.contains("--yes"), "{text}");
     }
+    let output = site.run(&["fleet", "rollout", "advance", "x", "--stage", "0", "--yes"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && text.contains("counted from 1"), "{text}");
     assert!(site.succeeds(&["fleet", "rollout", "waive", "x", "--yes"]).contains("Running"));
-    let left = site.json(&["fleet", "rollout", "advance", "x", "--stage", "0", "--yes"]);
+    let left = site.json(&["fleet", "rollout", "advance", "x", "--stage", "1", "--yes"]);
     assert_eq!(left["phase"], "Awaiting", "{left}");
     let (code, text) = site.fails(&["fleet", "rollout", "approve", "x", "--candidate", "1", "--yes"]);
     assert!(code == 8 && text.contains("no such candidate"), "{text}");

@@ -52,15 +52,6 @@ pub(crate) fn number(n: impl Borrow<f64>) -> String {
     }
 }
 
-/// An e-value from its natural logarithm.
-pub(crate) fn e_value(ln: f64) -> String {
-    if ln.is_nan() {
-        return NONE.to_owned();
-    }
-    let exponent = ln / std::f64::consts::LN_10;
-    if exponent.abs() < 4.0 { number(ln.exp()) } else { format!("10^{exponent:.1}") }
-}
-
 /// The number of the colour of a place in a list.
 pub(crate) fn hue(place: impl Borrow<usize>) -> usize {
     (*place.borrow()).min(7)
@@ -147,9 +138,6 @@ mod tests {
         assert_eq!(number(0.105), "0.105");
         assert_eq!(number(0.5), "0.5");
         assert_eq!(number(999.7), "1\u{202f}000");
-        assert_eq!(e_value(100f64.ln()), "100");
-        assert_eq!(e_value(30.0), "10^13.0");
-        assert_eq!(e_value(f64::NAN), NONE);
     }
 
     #[test]

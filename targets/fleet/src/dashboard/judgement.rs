@@ -3,78 +3,51 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use dunlin_rollout::Rollout;
 use dunlin_rollout::evidence::{Guardrail, Hop};
 use dunlin_rollout::gate::{Allowed, Better, Design, Gate, Hard, Margin, Numbers, Place, Sample, Soft};
-use dunlin_rollout::rollout::{Decision, Exposure, Margins, Phase, Reason, Stage};
-use dunlin_rollout::{Rollout, Share};
+use dunlin_rollout::rollout::{Decision, Margins, Phase, Reason, Stage};
 
 use super::figure;
 use super::view::{
     Arms, Badge, Detectable, GuardrailLine, HopLine, MarginLine, Need, Rate, StageStep, StepState, Tone,
 };
+use crate::outlook;
+use crate::status::{self, NeedKind};
 
 pub(super) fn phase(phase: Phase) -> Badge {
-    match phase {
-        Phase::Draft => Badge::new(Tone::Quiet, "draft"),
-        Phase::Running => Badge::new(Tone::Busy, "running"),
-        Phase::Awaiting => Badge::new(Tone::Watch, "waits for approval"),
-        Phase::Paused => Badge::new(Tone::Watch, "paused"),
-        Phase::Completed => Badge::new(Tone::Good, "completed"),
-        Phase::RolledBack => Badge::new(Tone::Bad, "rolled back"),
-    }
+    let tone = match phase {
+        Phase::Draft => Tone::Quiet,
+        Phase::Running => Tone::Busy,
+        Phase::Awaiting | Phase::Paused => Tone::Watch,
+        Phase::Completed => Tone::Good,
+        Phase::RolledBack => Tone::Bad,
+    };
+    Badge::new(tone, status::phase_words(phase))
 }
 
 pub(super) const fn guardrail(guardrail: Guardrail) -> (&'static str, &'static str) {
     match guardrail {
         Guardrail::Crash => ("crash", "a crash, or a reset by the watchdog"),
-        Guardrail::FailedStart => ("failed start", "did not start, or the device took it back"),
+        Guardrail::FailedStart => ("failed start", "it did not start, or the device went back on its own"),
         Guardrail::InferenceError => ("inference error", "an inference failed"),
         Guardrail::DeadlineMiss => ("deadline miss", "99th percentile of latency over its budget"),
         Guardrail::Silence => ("silence", "no report within three poll intervals"),
     }
 }
 
-/// A share of the fleet. Rounded down when it was made, so rounded to a thousandth of a percent here.
-fn share(share: Share) -> String {
-    let percent = share.bound() as f64 / Share::ALL.bound() as f64 * 100.0;
-    format!("{} %", (percent * 1000.0).round() / 1000.0)
-}
-
-/// A stage's name, and whom it reaches.
-pub(super) fn exposure(exposure: &Exposure) -> (String, String) {
-    let beside = |control: Share| {
-        if control == Share::NONE { "nobody to compare with".to_owned() } else { format!("beside {}", share(control)) }
-    };
-    match *exposure {
-        Exposure::Share { canary, control } if canary == control.rest() && canary > Share::percent(50) => {
-            (format!("All but {}", share(control)), "the hold-back is compared".to_owned())
-        }
-        Exposure::Share { canary, control } => (share(canary), beside(control)),
-        Exposure::Ring { ring: 0, control } => ("Laboratory".to_owned(), format!("ring 0, {}", beside(control))),
-        Exposure::Ring { ring, control } => (format!("Ring {ring}"), beside(control)),
-        Exposure::Variants { share: part, candidates } => {
-            let plural = if candidates == 1 { "candidate" } else { "candidates" };
-            (format!("{} divided", share(part)), format!("the baseline and {candidates} {plural}"))
-        }
-        Exposure::Crossover { share: part } => {
-            (format!("{} by the hour", share(part)), "each its own control".to_owned())
-        }
-        Exposure::Shadow { canary, control, every } => {
-            (format!("Shadow on {}", share(canary)), format!("one of {every} inputs, {}", beside(control)))
-        }
-    }
-}
-
+/// Returns what a stage asks for, as bars.
 fn needs(stage: &Stage, decision: Option<&Decision>) -> Vec<Need> {
-    let hours = decision.map_or(0, |d| u64::from(d.hours));
-    let numbers = decision.map(|d| &d.numbers);
-    let devices = numbers.and_then(|n| n.sample.get(Hop::Reported as usize)).map_or(0, |s| s.devices.canary);
-    let days = numbers.map_or(0, |n| n.reported.canary);
-    vec![
-        Need { what: "Hours", found: hours, needed: stage.soak.into() },
-        Need { what: "Devices that reported", found: devices, needed: stage.devices.into() },
-        Need { what: "Device-days", found: days, needed: stage.device_days.into() },
-    ]
+    let line = |need: crate::status::Need| Need {
+        what: match need.what {
+            NeedKind::Hours => "Hours",
+            NeedKind::Devices => "Devices that reported",
+            NeedKind::DeviceDays => "Device-days",
+        },
+        found: need.found,
+        needed: need.needed,
+    };
+    outlook::needs_of(stage, decision).into_iter().map(line).collect()
 }
 
 /// The stages of a rollout; `decision` is its last one.
@@ -87,8 +60,7 @@ pub(super) fn stages(rollout: &Rollout, decision: Option<&Decision>) -> Vec<Stag
             (Phase::Completed, _) | (_, std::cmp::Ordering::Less) => StepState::Passed,
             (_, std::cmp::Ordering::Equal) => StepState::Current(tone),
         };
-        let (name, whom) = exposure(&stage.exposure);
-        let mut whom = whom;
+        let (name, mut whom) = outlook::exposure(&stage.exposure);
         if stage.zero_failures {
             whom.push_str(", a single failure pauses it");
         }
@@ -112,14 +84,14 @@ pub(super) fn numbers(decision: &Decision) -> Vec<(String, String)> {
     let pair = |name: &str, text: String| (name.to_owned(), text);
     let both =
         |canary: u64, control: u64| format!("{} canary, {} control", figure::count(canary), figure::count(control));
-    let e = |hard: &Hard| format!("{} of {}", figure::e_value(hard.ln_e), figure::e_value(hard.bound));
+    let evidence = |hard: &Hard| outlook::evidence_text(hard.ln_e, hard.bound);
     let mut list = Vec::new();
     match decision.reason {
         Reason::Guardrail(which) | Reason::Failure(which) | Reason::NoData(which) => {
             for hard in n.hard.iter().filter(|h| h.guardrail == which) {
                 list.push(pair("canary", Rate::new(hard.bad.canary, hard.of.canary).counts()));
                 list.push(pair("control", Rate::new(hard.bad.control, hard.of.control).counts()));
-                list.push(pair("E", e(hard)));
+                list.push(pair("evidence", evidence(hard)));
             }
         }
         Reason::SampleRatio(hop) => {
@@ -128,7 +100,7 @@ pub(super) fn numbers(decision: &Decision) -> Vec<(String, String)> {
                 if let Some(expected) = sample.expected {
                     list.push(pair("canary's planned share", figure::percent(expected)));
                 }
-                list.push(pair("E", format!("{} of {}", figure::e_value(sample.ln_e), figure::e_value(sample.bound))));
+                list.push(pair("evidence", outlook::evidence_text(sample.ln_e, sample.bound)));
             }
         }
         Reason::Margin(metric) | Reason::Undecided(metric) => {
@@ -146,7 +118,7 @@ pub(super) fn numbers(decision: &Decision) -> Vec<(String, String)> {
     list.push(pair("device-days", both(n.reported.canary, n.reported.control)));
     let largest = n.hard.iter().max_by(|a, b| a.ln_e.total_cmp(&b.ln_e));
     if let Some(hard) = largest.filter(|_| !matches!(decision.reason, Reason::Guardrail(_))) {
-        list.push(pair("largest E", format!("{}, {}", e(hard), guardrail(hard.guardrail).0)));
+        list.push(pair("largest evidence", format!("{}, {}", evidence(hard), guardrail(hard.guardrail).0)));
     }
     list.push(pair("hours", decision.hours.to_string()));
     list
@@ -158,30 +130,30 @@ pub(super) fn next(decision: &Decision, phase: Phase) -> String {
         (Phase::RolledBack, Reason::Guardrail(_)) => {
             "capture: ask devices that failed for their inputs. Then label, retrain, shadow, and a new canary."
         }
-        (Phase::RolledBack, _) => "find out why before another attempt; the audit log has who took it back.",
-        (Phase::Completed, _) => "nothing. Everybody has it, and there is no control cohort left to compare it with.",
+        (Phase::RolledBack, _) => "find out why before another attempt.",
+        (Phase::Completed, _) => "nothing. Every device gets it, and no control cohort is left to compare it with.",
         (Phase::Draft, _) => "start it.",
         (_, Reason::SampleRatio(_)) => {
-            "find the devices that were lost on the way, then resume. Until then the comparison says nothing."
+            "find the devices that were lost on the way, then resume. Until then the comparison is void."
         }
         (_, Reason::Failure(_)) => {
-            "look at the device that failed. Resume when it was not the candidate; else roll back."
+            "look at the device that failed. Resume if the candidate was not the cause; else roll back."
         }
         (_, Reason::Margin(_)) => "decide whether this is acceptable: resume, or roll back and retrain.",
-        (_, Reason::UnknownMetric(_)) => "create the rollout anew with a metric that devices report.",
-        (_, Reason::Inconclusive) => "decide by what there is: resume for another while, or roll back.",
-        (_, Reason::Unsound) => "roll back and create it anew.",
+        (_, Reason::UnknownMetric(_)) => "create another rollout with a metric that devices report.",
+        (_, Reason::Inconclusive) => "decide with the evidence at hand: resume, or roll back.",
+        (_, Reason::Unsound) => "roll back and create another rollout.",
         (_, Reason::NotANumber(_)) => {
-            "look for devices that report what is no number; it holds until somebody resumes."
+            "look for devices that report values that are not numbers. Pause and resume to start over."
         }
-        (_, Reason::Approval) | (Phase::Awaiting, _) => "somebody approves, or takes it back.",
-        (Phase::Paused, _) => "resume or roll back. Guardrails go on being watched.",
-        (_, Reason::NoData(_)) => "find out why nothing is reported, when it stays so. No data is never a pass.",
+        (_, Reason::Approval) | (Phase::Awaiting, _) => "an approver approves it, or rolls it back.",
+        (Phase::Paused, _) => "resume or roll back. Guardrails are still watched.",
+        (_, Reason::NoData(_)) => "find out why nothing is reported if this lasts. No data is never a pass.",
         (
             Phase::Running,
             Reason::Soak { .. } | Reason::Devices { .. } | Reason::DeviceDays { .. } | Reason::Undecided(_),
-        ) => "nothing. It goes on by itself once the evidence is there.",
-        (Phase::Running, _) => "nothing. It goes on by itself.",
+        ) => "nothing. It continues by itself once the evidence is complete.",
+        (Phase::Running, _) => "nothing. It continues by itself.",
     };
     text.to_owned()
 }
@@ -234,7 +206,7 @@ pub(super) fn margins(numbers: &Numbers) -> Vec<MarginLine> {
             worse: soft.excess.map(|e| (e.low + allowed, e.high + allowed)),
             margin: allowed,
             place: match soft.place {
-                Place::Unknown => Badge::new(Tone::Bad, "nobody collects it"),
+                Place::Unknown => Badge::new(Tone::Bad, "not collected"),
                 Place::TooFew => Badge::new(Tone::Quiet, "too few devices"),
                 Place::Incomplete => Badge::new(Tone::Quiet, "too few reports"),
                 Place::Inside => Badge::new(Tone::Good, "inside"),

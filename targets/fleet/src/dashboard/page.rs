@@ -11,7 +11,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use super::Dashboard;
 use super::session;
 use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
-use super::view::{Banner, DeviceFilter, FailurePage, Frame, LoginPage, Section};
+use super::view::{Banner, DeviceFilter, FailurePage, Frame, LoginPage, RolloutFilter, Section};
 use crate::auth::Role;
 
 pub(super) use operate::{
@@ -121,18 +121,18 @@ pub(crate) const NOTICES: [(&str, &str); 19] = [
     ("killed", "Killed: no rule is looked at from the devices' next poll on."),
     ("revived", "Revived: the flag's rules decide again from the devices' next poll on."),
     ("started", "Started."),
-    ("paused", "Paused. Nobody else gets the candidate; devices that have it keep it."),
+    ("paused", "Paused. No other device gets the candidate; devices that have it keep it."),
     ("resumed", "Resumed. Only new evidence counts from now on."),
     ("approved", "Your approval is recorded."),
     ("advanced", "The next stage has begun."),
-    ("asked", "The stage is left. The next one waits for somebody's approval."),
+    ("asked", "The stage is left. The next one waits for approval."),
     ("waived", "Waived: this stage may be left without its margins being kept for certain."),
-    ("completed", "Completed: everybody gets the candidate."),
-    ("left", "Nothing was done: the stage that you saw had been left already. Look at what is now."),
+    ("completed", "Completed: every device gets the candidate."),
+    ("left", "Nothing was done: the rollout had already left the stage that you saw."),
     ("revoked", "Revoked. Its requests are refused from now on."),
-    ("retried", "A draft again, with other devices to go first. Start it when it should begin."),
-    ("reverted", "Rolled back. Devices go back to what they had when they next ask."),
-    ("stopped", "Stopped. Devices that have the candidate keep it; nobody else gets it."),
+    ("retried", "Reset to a draft: other devices go first. Start it when it should begin."),
+    ("reverted", "Rolled back. Devices are told to go back when they next ask the server."),
+    ("stopped", "Stopped. Devices that have the candidate keep it; no other device gets it."),
 ];
 
 pub(super) async fn health<S: Source>(State(d): State<Dashboard<S>>, headers: HeaderMap, uri: Uri) -> Answer {
@@ -140,9 +140,14 @@ pub(super) async fn health<S: Source>(State(d): State<Dashboard<S>>, headers: He
     draw(&d.source.health(&viewer, frame).await?)
 }
 
-pub(super) async fn rollouts<S: Source>(State(d): State<Dashboard<S>>, headers: HeaderMap, uri: Uri) -> Answer {
+pub(super) async fn rollouts<S: Source>(
+    State(d): State<Dashboard<S>>,
+    Query(filter): Query<RolloutFilter>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Answer {
     let (viewer, frame) = frame(&d, &headers, &uri, Section::Rollouts, "Rollouts").await?;
-    draw(&d.source.rollouts(&viewer, frame).await?)
+    draw(&d.source.rollouts(&viewer, frame, filter).await?)
 }
 
 pub(super) async fn rollout<S: Source>(

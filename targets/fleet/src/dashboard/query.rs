@@ -6,6 +6,7 @@ pub(super) mod flags;
 pub(super) mod health;
 pub(super) mod log;
 pub(super) mod operate;
+mod progress;
 pub(super) mod rollout;
 mod serving;
 pub(super) mod session;
@@ -48,6 +49,11 @@ impl Models {
             None => (name.to_owned(), "(not published here)".to_owned()),
         };
         Model { name, version, digest: digest.to_owned() }
+    }
+
+    /// Returns whether a digest is a package of this model, as far as packages are known.
+    fn is_of(&self, name: &str, digest: &str) -> bool {
+        self.0.get(digest).is_none_or(|(model, _)| model == name)
     }
 
     /// A digest's name in a legend.

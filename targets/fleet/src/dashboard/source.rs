@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::view::{
     AlertsPage, AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagForm, FlagPage,
-    FlagsPage, Frame, HealthPage, RolloutPage, RolloutsPage, ServingPage, SwitchPage,
+    FlagsPage, Frame, HealthPage, RolloutFilter, RolloutPage, RolloutsPage, ServingPage, SwitchPage,
 };
 use crate::flags::serving::{Action, StopStatus};
 
@@ -73,7 +73,12 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn closing(&self) -> impl Future<Output = ()> + Send;
 
     fn health(&self, viewer: &Viewer, frame: Frame) -> impl Future<Output = Result<HealthPage, Trouble>> + Send;
-    fn rollouts(&self, viewer: &Viewer, frame: Frame) -> impl Future<Output = Result<RolloutsPage, Trouble>> + Send;
+    fn rollouts(
+        &self,
+        viewer: &Viewer,
+        frame: Frame,
+        filter: RolloutFilter,
+    ) -> impl Future<Output = Result<RolloutsPage, Trouble>> + Send;
     fn rollout(
         &self,
         viewer: &Viewer,

@@ -14,10 +14,11 @@ pub(super) use live::Specimen;
 
 use self::device::{device, devices, flags};
 use self::drift::drift;
-use self::health::{empty_health, health, rollout_lines};
+use self::health::{empty_health, health, rollout_lines, rollouts};
 use self::log::audit;
 use self::rollout::{action, rollout, verdict};
 use super::view::*;
+use crate::status::RollbackProgress;
 
 const NOW: i64 = 1_795_576_331;
 const HOUR: i64 = 3600;
@@ -55,8 +56,28 @@ fn pages() -> Vec<(&'static str, String)> {
         page.phase = Badge::new(Tone::Bad, "rolled back");
         page.stages.truncate(3);
         page.stages.iter_mut().skip(2).for_each(|s| s.state = StepState::Current(Tone::Bad));
+        page.next = "capture: ask devices that failed for their inputs.".to_owned();
+        page.status_line = "Rolled back by jonas at 02:12 UTC: frames are dark; 497 of 588 devices are back".to_owned();
+        page.next_decision = None;
+        page.rollback = Some(RollbackProgress {
+            ordered_at: NOW - HOUR,
+            by: "jonas".to_owned(),
+            reason: Some("frames are dark".to_owned()),
+            told: 540,
+            back: 497,
+            running: 43,
+            silent: 48,
+        });
+        page.devices = vec![RunningLine {
+            arm: "canary",
+            exposed: 641,
+            updated: 91,
+            beside: 0,
+            reverted: 3,
+            returned: 494,
+            waiting: 50,
+        }];
         page.last = Some(VerdictLine {
-            next: Some("Capture: ask the devices that failed for their inputs.".to_owned()),
             ..verdict(
                 39,
                 Tone::Bad,
@@ -85,8 +106,16 @@ fn pages() -> Vec<(&'static str, String)> {
             hours: (0..24).map(hour).collect(),
         });
         page.devices = vec![
-            RunningLine { arm: "both, by the hour", exposed: 641, updated: 588, beside: 588, reverted: 3, waiting: 50 },
-            RunningLine { arm: "rest", exposed: 12_199, updated: 5, beside: 0, reverted: 0, waiting: 0 },
+            RunningLine {
+                arm: "both, by the hour",
+                exposed: 641,
+                updated: 588,
+                beside: 588,
+                reverted: 3,
+                returned: 0,
+                waiting: 50,
+            },
+            RunningLine { arm: "rest", exposed: 12_199, updated: 5, beside: 0, reverted: 0, returned: 0, waiting: 0 },
         ];
         page
     };
@@ -99,16 +128,16 @@ fn pages() -> Vec<(&'static str, String)> {
             hours: Vec::new(),
         });
         page.devices = vec![
-            RunningLine { arm: "canary", exposed: 641, updated: 0, beside: 588, reverted: 3, waiting: 50 },
-            RunningLine { arm: "control", exposed: 1921, updated: 0, beside: 0, reverted: 0, waiting: 12 },
+            RunningLine { arm: "canary", exposed: 641, updated: 0, beside: 588, reverted: 3, returned: 0, waiting: 50 },
+            RunningLine { arm: "control", exposed: 1921, updated: 0, beside: 0, reverted: 0, returned: 0, waiting: 12 },
         ];
         page
     };
     vec![
         ("health", draw(&health())),
         ("health-empty", draw(&empty_health(frame("Fleet health", Section::Health)))),
-        ("rollouts", draw(&RolloutsPage { frame: frame("Rollouts", Section::Rollouts), rollouts: rollout_lines() })),
-        ("rollouts-empty", draw(&RolloutsPage { frame: frame("Rollouts", Section::Rollouts), rollouts: vec![] })),
+        ("rollouts", draw(&rollouts(frame("Rollouts", Section::Rollouts), rollout_lines()))),
+        ("rollouts-empty", draw(&rollouts(frame("Rollouts", Section::Rollouts), vec![]))),
         ("rollout", draw(&rollout())),
         ("rollout-back", draw(&crossed)),
         ("rollout-hourly", draw(&hourly)),

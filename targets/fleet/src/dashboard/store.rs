@@ -9,7 +9,7 @@ use super::query;
 use super::source::{AuditFilter, Press, Source, Trouble, Viewer};
 use super::view::{
     AlertsPage, AuditPage, ConfirmPage, DeviceFilter, DevicePage, DevicesPage, DriftPage, FlagForm, FlagPage,
-    FlagsPage, Frame, HealthPage, RolloutPage, RolloutsPage, ServingPage, SwitchPage,
+    FlagsPage, Frame, HealthPage, RolloutFilter, RolloutPage, RolloutsPage, ServingPage, SwitchPage,
 };
 use crate::auth::{Principal, Role};
 use crate::decide::{self, Acted, Action};
@@ -139,16 +139,16 @@ impl Source for Pages {
     async fn health(&self, viewer: &Viewer, frame: Frame) -> Result<HealthPage, Trouble> {
         hours::catch_up(&self.app.store, &viewer.tenant, frame.now).await?;
         let mut connection = self.app.store.read().await?;
-        let rollouts = query::rollout::lines(&mut connection, viewer, Some(frame.now - RECENT)).await?;
+        let rollouts = query::rollout::lines(&mut connection, viewer, frame.now - RECENT, frame.now).await?;
         query::health::health(&mut connection, viewer, frame, rollouts).await
     }
 
-    async fn rollouts(&self, viewer: &Viewer, frame: Frame) -> Result<RolloutsPage, Trouble> {
-        let rollouts = query::rollout::lines(&mut *self.app.store.read().await?, viewer, None).await?;
-        Ok(RolloutsPage { frame, rollouts })
+    async fn rollouts(&self, viewer: &Viewer, frame: Frame, filter: RolloutFilter) -> Result<RolloutsPage, Trouble> {
+        query::rollout::list(&mut *self.app.store.read().await?, viewer, frame, filter).await
     }
 
     async fn rollout(&self, viewer: &Viewer, frame: Frame, id: &str) -> Result<RolloutPage, Trouble> {
+        hours::catch_up(&self.app.store, &viewer.tenant, frame.now).await?;
         query::rollout::one(&mut *self.app.store.read().await?, viewer, frame, id, &self.seen).await
     }
 
@@ -166,25 +166,8 @@ impl Source for Pages {
         let (action, role) = action(verb, &press.devices).ok_or(Trouble::Missing("action"))?;
         let principal = self.principal(viewer).await?;
         principal.at_least(role)?;
-        let acted = decide::act(&self.app, &principal, id, action, press.stage).await?;
-        let reason: String = press.reason.trim().chars().take(200).collect();
-        // A reason is kept for what was done.
-        if acted.changed && !reason.is_empty() {
-            let now = self.now();
-            let mut tx = self.app.store.write().await?;
-            let detail = serde_json::json!({ "reason": reason, "of": verb });
-            store::audit::append(
-                &mut tx,
-                &viewer.tenant,
-                now,
-                &viewer.actor,
-                "rollout.reason",
-                &acted.stored.id,
-                &detail,
-            )
-            .await?;
-            tx.commit().await?;
-        }
+        let reason = decide::reason(&press.reason)?;
+        let acted = decide::act(&self.app, &principal, id, action, press.stage, &reason).await?;
         Ok(outcome(action, &acted))
     }
 

@@ -165,6 +165,17 @@ pub(crate) struct Chart {
     pub(crate) stacked: bool,
     /// Shares, written as percentages.
     pub(crate) share: bool,
+    /// Microseconds, written as milliseconds.
+    pub(crate) micros: bool,
+    /// Moments that are marked.
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// A moment on a chart.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    pub(crate) time: i64,
+    pub(crate) label: String,
 }
 
 /// One of them.
@@ -188,6 +199,8 @@ impl Chart {
             "values": self.lines.iter().map(|l| &l.values).collect::<Vec<_>>(),
             "stacked": self.stacked,
             "share": self.share,
+            "micros": self.micros,
+            "marks": self.marks.iter().map(|m| (m.time, &m.label)).collect::<Vec<_>>(),
         })
         .to_string()
     }
@@ -198,6 +211,7 @@ impl Chart {
         let written = |v: Option<f64>| match v {
             None => figure::NONE.to_owned(),
             Some(v) if self.share => figure::percent(v),
+            Some(v) if self.micros => format!("{} ms", figure::number(v / 1000.0)),
             Some(v) => figure::count(v.max(0.0).round() as u64),
         };
         let row = |(i, time): (usize, &i64)| {

@@ -154,6 +154,23 @@ pub(crate) async fn count(
     .await
 }
 
+/// Returns how many devices of a model run what, by digest.
+pub(crate) async fn census(
+    connection: &mut Connection,
+    tenant: &str,
+    model: &str,
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT running, COUNT(*) AS devices FROM devices WHERE tenant = $1 AND model = $2 AND running IS NOT NULL
+         GROUP BY running",
+    )
+    .bind(tenant)
+    .bind(model)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("running")?, row.try_get("devices")?))).collect()
+}
+
 /// Enrols; `false` when it is enrolled already.
 pub(crate) async fn enrol(
     tx: &mut Connection,

@@ -31,6 +31,22 @@ pub(crate) struct Hour {
     pub(crate) late: i64,
     /// Reports in which a device started more than once.
     pub(crate) resets: i64,
+    /// Inferences by bucket of latency, from bucket 0 on.
+    pub(crate) latency: Vec<u64>,
+}
+
+impl Hour {
+    /// Adds inferences by bucket of latency, of which `first` is the first.
+    pub(crate) fn add_latency(&mut self, first: usize, counts: impl Iterator<Item = u64>) {
+        for (bucket, count) in (first..).zip(counts).filter(|(_, count)| *count > 0) {
+            if self.latency.len() <= bucket {
+                self.latency.resize(bucket + 1, 0);
+            }
+            if let Some(sum) = self.latency.get_mut(bucket) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+    }
 }
 
 /// Sums the reports that arrived in an hour, as far as they have.
@@ -55,6 +71,7 @@ pub(crate) async fn sum(connection: &mut Connection, tenant: &str, hour: i64) ->
             sum.errors += signed(seen.errors);
             sum.late += signed(seen.deadline_misses);
             sum.resets += i64::from(seen.restarted);
+            sum.add_latency(seen.latency_first, seen.latency.iter().map(|n| u64::from(*n)));
         }
     }
     drop(rows);
@@ -66,7 +83,7 @@ pub(crate) async fn sum(connection: &mut Connection, tenant: &str, hour: i64) ->
 }
 
 async fn write(tx: &mut Connection, tenant: &str, of: &Hour) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO hours VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING")
+    sqlx::query("INSERT INTO hours VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING")
         .bind(tenant)
         .bind(of.hour)
         .bind(&of.digest)
@@ -76,6 +93,7 @@ async fn write(tx: &mut Connection, tenant: &str, of: &Hour) -> Result<(), sqlx:
         .bind(of.errors)
         .bind(of.late)
         .bind(of.resets)
+        .bind(serde_json::to_string(&of.latency).map_err(|e| sqlx::Error::Encode(e.into()))?)
         .execute(tx)
         .await
         .map(drop)
@@ -158,9 +176,20 @@ pub(crate) async fn tick(app: &Inner) {
 
 /// The sums from an hour on, in order.
 pub(crate) async fn since(connection: &mut Connection, tenant: &str, hour: i64) -> Result<Vec<Hour>, sqlx::Error> {
-    let rows = sqlx::query("SELECT * FROM hours WHERE tenant = $1 AND hour >= $2 ORDER BY hour, digest")
+    between(connection, tenant, hour, i64::MAX).await
+}
+
+/// Returns the sums from an hour on and before another, in order.
+pub(crate) async fn between(
+    connection: &mut Connection,
+    tenant: &str,
+    from: i64,
+    to: i64,
+) -> Result<Vec<Hour>, sqlx::Error> {
+    let rows = sqlx::query("SELECT * FROM hours WHERE tenant = $1 AND hour >= $2 AND hour < $3 ORDER BY hour, digest")
         .bind(tenant)
-        .bind(hour)
+        .bind(from)
+        .bind(to)
         .fetch_all(connection)
         .await?;
     rows.iter()
@@ -174,6 +203,10 @@ pub(crate) async fn since(connection: &mut Connection, tenant: &str, hour: i64) 
                 errors: row.try_get("errors")?,
                 late: row.try_get("late")?,
                 resets: row.try_get("resets")?,
+                latency: {
+                    let text: String = row.try_get("latency")?;
+                    serde_json::from_str(&text).map_err(|e| sqlx::Error::Decode(e.into()))?
+                },
             })
         })
         .collect()

@@ -26,8 +26,8 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/0007.sqlite.sql"),
         postgres: include_str!("../../migrations/0007.postgres.sql"),
     },
-    // Versions are positions in this list: 0007 is taken by another change and goes before this line.
     Migration { both: include_str!("../../migrations/0008.sql"), sqlite: "", postgres: "" },
+    Migration { both: include_str!("../../migrations/0009.sql"), sqlite: "", postgres: "" },
 ];
 
 /// Held while tables change, so that replicas that start together do not collide.

@@ -161,6 +161,51 @@ pub(crate) async fn list(
     rows.iter().map(stored).collect()
 }
 
+/// Returns a tenant's rollouts of a phase and a model, both empty for all, the newest first.
+pub(crate) async fn newest(
+    connection: &mut Connection,
+    tenant: &str,
+    (phase, model): (&str, &str),
+    (limit, skipped): (i64, i64),
+) -> Result<Vec<Stored>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM rollouts WHERE tenant = $1 AND ($2 = '' OR phase = $2) AND ($3 = '' OR name = $3)
+         ORDER BY created DESC, id LIMIT $4 OFFSET $5",
+    )
+    .bind(tenant)
+    .bind(phase)
+    .bind(model)
+    .bind(limit)
+    .bind(skipped)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored).collect()
+}
+
+/// Returns how many rollouts [`newest`] finds on all pages.
+pub(crate) async fn count(
+    connection: &mut Connection,
+    tenant: &str,
+    (phase, model): (&str, &str),
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rollouts WHERE tenant = $1 AND ($2 = '' OR phase = $2) AND ($3 = '' OR name = $3)",
+    )
+    .bind(tenant)
+    .bind(phase)
+    .bind(model)
+    .fetch_one(connection)
+    .await
+}
+
+/// Returns the models that have rollouts, in order.
+pub(crate) async fn models(connection: &mut Connection, tenant: &str) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT DISTINCT name FROM rollouts WHERE tenant = $1 ORDER BY name")
+        .bind(tenant)
+        .fetch_all(connection)
+        .await
+}
+
 /// The rollouts that a tenant's devices are to be told about.
 pub(crate) async fn live(connection: &mut Connection, tenant: &str) -> Result<Vec<Stored>, sqlx::Error> {
     let rows = sqlx::query("SELECT * FROM rollouts WHERE live = 1 AND tenant = $1 ORDER BY id")

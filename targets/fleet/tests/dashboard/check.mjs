@@ -307,6 +307,36 @@ if (OTHER_TOKEN) {
   await page.waitForURL((url) => url.pathname === "/flags");
   check("the flag is saved", (await page.textContent(".notice")).includes("Saved"));
   await bare.close();
+// ---- The page of a rollout says which it is, why, and when it is decided
+
+if (PAGES.rollout) {
+  const made = await context();
+  const page = await signIn(made);
+  await page.goto(`${BASE}/rollouts/${ROLLOUT}`);
+  check("the rollout's own name is its title", (await page.textContent("h1")).trim() === ROLLOUT, await page.textContent("h1"));
+  check("and the window's", (await page.title()).startsWith(`${ROLLOUT} (`), await page.title());
+  const why = await page.textContent("#status-line");
+  check("a line says why", why.startsWith("Running stage ") && why.includes("planned devices updated") && why.includes("decision"), why);
+  const next = await page.textContent("#next-decision");
+  check("the next decision has a time, or is due", next.includes("UTC (in ") || next.includes("due now"), next);
+  check("no verdict of a running rollout is not a start", !(await page.textContent("main")).includes("it has not started"));
+  check("evidence has its limit", / of 2\.0/.test(await page.textContent("#guardrails ~ table")));
+  await page.click("#glossary summary");
+  check("words are explained", (await page.textContent("#glossary")).includes("decimal logarithm of an e-value"));
+  const marks = await page.$$eval(".chart[data-chart]", (all) => all.map((c) => JSON.parse(c.dataset.chart).marks.length));
+  check("charts have marks", marks.length > 0 && marks.every((n) => n > 0), marks.join(" "));
+  const order = await page.$$eval(".actions button", (all) => all.map((b) => b.textContent));
+  check("pause comes first", order[0].startsWith("Pause"), order.join(" "));
+  await page.goto(`${BASE}/rollouts`);
+  await page.click(`a[href="/rollouts/${ROLLOUT}/pause"]`);
+  check("a list leads to pause in one step", (await page.textContent("main")).includes(`Pause ${ROLLOUT} (`), page.url());
+  check("which asks for a reason", (await page.$("#ask-pause-reason")) !== null);
+  await page.goto(`${BASE}/rollouts`);
+  await page.selectOption("#phase", "Paused");
+  await page.waitForFunction(() => document.getElementById("results").textContent.includes("0 rollouts"));
+  check("a filter by state", true);
+  check("rollout: no complaints", page.complaints.length === 0, page.complaints.join("; "));
+  await made.close();
 }
 
 // ---- A filter without a reload
@@ -416,6 +446,8 @@ if (OTHER_TOKEN) {
   await page.waitForURL(/done=paused/);
   check("pausing says what was done", (await page.textContent(".notice")).includes("Paused"));
   check("it is paused", (await page.textContent(".title .badge")).includes("paused"));
+  const line = await page.textContent("#status-line");
+  check("the page says by whom and why", line.includes(reason) && / by /.test(line), line);
 
   await other.waitForFunction(() => document.querySelector(".title .badge").textContent.includes("paused"), null, { timeout: 15000 });
   check("who looks on sees it without a reload", await other.evaluate(() => window.same === true));
@@ -433,6 +465,7 @@ if (OTHER_TOKEN) {
   await page.click("#ask-rollback button.danger");
   await page.waitForURL(/done=reverted/);
   check("it is rolled back", (await page.textContent(".title .badge")).includes("rolled back"));
+  check("the rollback has its reason", (await page.textContent("#status-line")).includes(reason));
   await other.waitForFunction(() => document.querySelector(".title .badge").textContent.includes("rolled back"));
   check("who looks on sees that too", await other.evaluate(() => window.same === true));
   check("there is nothing left to pause", (await other.$("form[data-dialog=ask-pause]")) === null);

@@ -294,7 +294,7 @@ fn blue_lies_ready_and_serves_when_it_is_approved() {
         assert_eq!(find(&waiting, "ways", "arm", "candidate0")["in_shadow"], json!(shadows), "{waiting}");
         let cookie = dashboard::sign_in(&site, &tenant.operator).await;
         let page = dashboard::text(&dashboard::get(&site, "/rollouts/r", &cookie).await);
-        for words in ["all but 20 %, ready in the shadow", "Who serves", "agrees", "In the shadow"] {
+        for words in ["blue-green: all but 20 % at once", "Who serves", "agrees", "In the shadow"] {
             assert!(page.contains(words), "{words}: {page}");
         }
         if database.engine == "sqlite" {

@@ -146,9 +146,31 @@ fn pages_say_what_the_store_has() {
         let device = hex(&flock.devices[7].id);
         for (path, words) in [
             ("/", &["120", "Deadline misses", "m 1.1", "running", "Silent", "&#34;m 1.2&#34;"][..]),
-            ("/rollouts", &["m 1.2", "over 1.1"]),
-            ("/rollouts/r", &["Pause", "Roll back", "below bound", "latency_p95", "25 %", "canary", "HOLD"]),
-            ("/rollouts/r/pause", &["Pause m 1.2?"]),
+            (
+                "/rollouts",
+                &[
+                    "<a href=\"/rollouts/r\">r</a>",
+                    "m 1.2 over 1.1",
+                    "1 of 2",
+                    "by a-operator",
+                    "href=\"/rollouts/r/rollback\"",
+                ],
+            ),
+            ("/rollouts?phase=Running&model=m", &["1 rollout<", "m 1.2"]),
+            ("/rollouts?phase=Paused", &["0 rollouts", "No rollout is in this state"]),
+            (
+                "/rollouts/r",
+                &[
+                    "<h1>r</h1>",
+                    "Running stage 1 of 2 since",
+                    "Next decision",
+                    "chart-adoption",
+                    "chart-errors",
+                    "chart-latency",
+                ],
+            ),
+            ("/rollouts/r", &["Pause", "Roll back", "below the limit", "latency_p95", "25 %", "canary", "HOLD"]),
+            ("/rollouts/r/pause", &["Pause r (m 1.2)?"]),
             ("/drift", &["m 1.1", "act on class"]),
             ("/devices", &["120 devices", &device]),
             ("/devices?state=silent", &["1 devices"]),
@@ -236,7 +258,11 @@ fn an_old_page_stops_what_has_moved_on() {
         };
         let reasons = async || {
             let log = site.client.call("GET", "/v1/audit?limit=1000", &tenant.viewer, Value::Null).await.ok();
-            log.as_array().expect("a list").iter().filter(|e| e["action"] == "rollout.reason").count()
+            log.as_array()
+                .expect("a list")
+                .iter()
+                .filter(|e| e["detail"].as_str().is_some_and(|d| d.contains("\"reason\":\"dark\"")))
+                .count()
         };
         site.client.call("POST", "/v1/rollouts/r/advance", &tenant.approver, json!({ "stage": 0 })).await.ok();
         // Dialogs of stage 0, pressed in stage 1.

@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use dunlin_rollout::gate::Design;
 use dunlin_rollout::rollout::Exposure;
-use dunlin_rollout::{Guardrail, Rollout, Salt};
+use dunlin_rollout::{Rollout, Salt};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -16,8 +16,9 @@ use crate::approval;
 use crate::auth::{APPROVER, By, OPERATOR, Principal, VIEWER};
 use crate::decide::{self, Action};
 use crate::error::{ApiError, ApiResult, Problem};
+use crate::outlook;
 use crate::server::App;
-use crate::store::exposures::{self, Way};
+use crate::status::{Drafted, StageOutlook, Status};
 use crate::store::rollouts::{self, Stored, Verdict};
 use crate::store::{audit, devices, packages, signed};
 
@@ -65,129 +66,9 @@ struct Dry {
     dry_run: bool,
 }
 
-/// A stage in numbers.
-#[derive(Debug, Serialize, ToSchema)]
-struct Outlook {
-    /// Its number, from 0.
-    stage: usize,
-    /// Devices with the candidate, as many as there are now.
-    canary: u32,
-    /// Devices that are compared with them.
-    control: u32,
-    /// The least ratio of bad device-days to the control's that is found in two weeks with a probability of 80 %, when one
-    /// device-day in a hundred is bad anyway. Nothing: there are too few devices for statistics.
-    minimum_detectable_ratio: Option<f64>,
-    /// Whether somebody has to approve before it begins, by the tenant's settings as they are now; of the first stage, before
-    /// the start.
-    approval: bool,
-}
-
-/// A rollout as it is.
-#[derive(Debug, Serialize, ToSchema)]
-struct Status {
-    /// Its id.
-    id: String,
-    /// The model.
-    model: String,
-    /// Digests of the candidates.
-    candidates: Vec<String>,
-    /// The digest it starts from and goes back to.
-    base: Option<String>,
-    /// Whether devices that confirmed the candidate cannot go back to the base, whose security counter is lower.
-    irreversible: bool,
-    /// `Draft`, `Running`, `Awaiting`, `Paused`, `Completed` or `RolledBack`.
-    phase: String,
-    /// The stage, from 0.
-    stage: u8,
-    /// When its stage began, seconds since 1970.
-    entered: i64,
-    /// Who started it.
-    started_by: String,
-    /// What would be decided now, and why.
-    verdict: String,
-    /// Sequence of its documents.
-    sequence: i64,
-    /// What was asked for.
-    #[schema(value_type = Object)]
-    request: Value,
-    /// The arms beside each other: devices by how far they came, and bad device-days by guardrail; in a crossover, where each
-    /// device is in `both`, bad halves of device-days.
-    #[schema(value_type = Object)]
-    arms: Value,
-    /// How far a candidate in the shadow agrees with what serves; nothing: no shadow has reported.
-    agreement: Option<Agreement>,
-    /// Devices that have a candidate now by what they said last: it serves, runs in the shadow, or takes turns.
-    succeeded: i64,
-    /// Devices that took it back.
-    reverted: i64,
-}
-
-/// How far a candidate in the shadow agrees with what serves.
-#[derive(Debug, Serialize, ToSchema)]
-struct Agreement {
-    /// The mean over devices of the part of answers that were the same.
-    mean: f64,
-    /// Devices.
-    devices: u64,
-}
-
-/// What margins are judged by: means of either arm, and by how much the candidate is worse than allowed.
-fn metrics(stored: &Stored) -> Vec<Value> {
-    let rollout = &stored.rollout;
-    let of = |candidate| {
-        let numbers = rollout.numbers(&stored.evidence, candidate);
-        let soft = move |s: dunlin_rollout::gate::Soft| {
-            json!({ "candidate": candidate, "metric": s.margin.metric.as_str(), "place": s.place, "mean": s.mean,
-                "devices": s.n, "in_both": s.pairs, "excess": s.excess })
-        };
-        numbers.soft.into_iter().flatten().map(soft)
-    };
-    (0..rollout.plan().candidates()).flat_map(of).collect()
-}
-
 async fn status(app: &App, stored: &Stored) -> ApiResult<Status> {
     let now = signed(app.clock.seconds());
-    let ways = exposures::ways(&mut *app.store.read().await?, &stored.tenant, &stored.id, now, 0).await?;
-    let takes_turns = stored.takes_turns();
-    let arm = |n: i64| match n {
-        exposures::REST => "rest".to_owned(),
-        exposures::CONTROL => "control".to_owned(),
-        1 if takes_turns => "both".to_owned(),
-        n => format!("candidate{}", n - 1),
-    };
-    let way = |w: &Way| {
-        let [assigned, downloaded, activated, reported] = w.hops;
-        json!({ "arm": arm(w.arm), "assigned": assigned, "downloaded": downloaded, "activated": activated,
-            "reported": reported, "runs_candidate": w.runs, "in_shadow": w.shadows, "takes_turns": w.turns,
-            "reverted": w.reverted })
-    };
-    let guardrails: Vec<Value> = stored
-        .evidence
-        .iter()
-        .flat_map(|e| Guardrail::ALL.into_iter().map(move |g| (e.candidate(), g, e.ratio(g))))
-        .map(|(candidate, g, ratio)| {
-            json!({ "candidate": candidate, "guardrail": g.name(), "bad": ratio.bad(), "of": ratio.of(), "ln_e": ratio.ln_e() })
-        })
-        .collect();
-    Ok(Status {
-        id: stored.id.clone(),
-        model: stored.name.clone(),
-        candidates: stored.candidates.clone(),
-        base: stored.base.clone(),
-        irreversible: stored.irreversible(),
-        phase: format!("{:?}", stored.rollout.phase()),
-        stage: stored.rollout.stage(),
-        entered: stored.entered,
-        started_by: stored.started_by.clone(),
-        verdict: decide::outlook(stored, now),
-        sequence: stored.sequence,
-        request: serde_json::from_str(&stored.request).unwrap_or_default(),
-        arms: json!({ "ways": ways.iter().map(way).collect::<Vec<_>>(), "guardrails": guardrails,
-            "metrics": metrics(stored) }),
-        agreement: stored.agreement().map(|(mean, devices)| Agreement { mean, devices }),
-        succeeded: ways.iter().map(|w| w.runs).sum(),
-        reverted: ways.iter().map(|w| w.reverted).sum(),
-    })
+    Ok(outlook::status(&mut *app.store.read().await?, stored, now).await?)
 }
 
 /// Rollouts, in order of their ids.
@@ -213,19 +94,6 @@ async fn find(app: &App, who: &Principal, id: &str) -> ApiResult<Stored> {
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
 async fn get(State(app): State<App>, By(who): By<VIEWER>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
     status(&app, &find(&app, &who, &id).await?).await.map(Json)
-}
-
-/// A draft, and what it could see.
-#[derive(Debug, Serialize, ToSchema)]
-struct Drafted {
-    /// Its id.
-    id: String,
-    /// Whether it is stored.
-    stored: bool,
-    /// Devices that could take part now.
-    eligible: i64,
-    /// Its stages in numbers.
-    stages: Vec<Outlook>,
 }
 
 /// Drafts a rollout under an id of one's own choice. With `dry_run` it only says what its stages would be able to see.
@@ -298,11 +166,11 @@ async fn put(
     let numbers = u32::try_from(eligible).unwrap_or(u32::MAX);
     // Each candidate has its part of the error that is allowed.
     let alpha = gate.alpha / f64::from(plan.candidates());
-    let outlook = match who.tenant.settings.two_person {
+    let approved = match who.tenant.settings.two_person {
         true => plan.with_approval(approval::of_two(&plan)),
         false => plan,
     };
-    let stages = tokio::task::spawn_blocking(move || outlooks(&outlook, numbers, alpha));
+    let stages = tokio::task::spawn_blocking(move || outlooks(&approved, numbers, alpha));
     let stages = stages.await.map_err(|_| ApiError::unavailable("the outlook was not computed"))?;
     if dry.dry_run {
         return Ok(Json(Drafted { id, stored: false, eligible, stages }));
@@ -356,7 +224,7 @@ async fn put(
 }
 
 /// What each stage would be able to see with so many devices.
-fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<Outlook> {
+fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<StageOutlook> {
     let part = |share: dunlin_rollout::Share| ((u64::from(devices) * share.bound()) >> 32) as u32;
     let size = |exposure: &Exposure| match *exposure {
         Exposure::Share { canary, control } | Exposure::Shadow { canary, control, .. } => (part(canary), part(control)),
@@ -374,7 +242,17 @@ fn outlooks(plan: &dunlin_rollout::Plan, devices: u32, alpha: f64) -> Vec<Outloo
         let days = if matches!(of.exposure, Exposure::Crossover { .. }) { 2 } else { 1 };
         let design = Design { alpha, ..Design::new(canary / days, control / days, 0.01) };
         let ratio = (design.canary > 0 && design.control > 0).then(|| design.minimum_ratio(0.8)).flatten();
-        Outlook { stage, canary, control, minimum_detectable_ratio: ratio, approval: of.approval }
+        let (name, reaches) = outlook::exposure(&of.exposure);
+        StageOutlook {
+            stage,
+            number: stage + 1,
+            name,
+            reaches,
+            canary,
+            control,
+            minimum_detectable_ratio: ratio,
+            approval: of.approval,
+        }
     };
     plan.stages().enumerate().map(outlook).collect()
 }
@@ -394,41 +272,71 @@ async fn verdicts(
     Ok(Json(rollouts::verdicts(&mut connection, &who.tenant.id, &id, page.number()?, page.limit()).await?))
 }
 
-/// The stage that whoever asks has seen.
+/// Why a person acts.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Because {
+    /// For the audit log and everyone who looks at the rollout: at most 200 characters.
+    reason: Option<String>,
+}
+
+/// The stage that the caller has seen, and why they act.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Seen {
-    /// Nothing is done when the rollout has left it; so the same request twice does it once.
+    /// The stage, from 0. Nothing is done when the rollout has left it; so the same request twice does it once.
     stage: Option<u8>,
+    /// For the audit log and everyone who looks at the rollout: at most 200 characters.
+    reason: Option<String>,
 }
 
-async fn act(app: &App, who: &Principal, id: &str, action: Action, stage: Option<u8>) -> ApiResult<Json<Status>> {
-    let acted = decide::act(app, who, id, action, stage).await?;
+async fn act(app: &App, who: &Principal, id: &str, action: Action, seen: Seen) -> ApiResult<Json<Status>> {
+    let reason = decide::reason(seen.reason.as_deref().unwrap_or_default())?;
+    let acted = decide::act(app, who, id, action, seen.stage, &reason).await?;
     status(app, &acted.stored).await.map(Json)
 }
 
+fn of_any_stage(because: Because) -> Seen {
+    Seen { stage: None, reason: because.reason }
+}
+
 /// Begins the first stage.
-#[utoipa::path(post, path = "/v1/rollouts/{rollout}/start", tag = "rollouts", extensions(("x-role" = json!("operator"))),
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/start", tag = "rollouts", request_body = Because, extensions(("x-role" = json!("operator"))),
     params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn start(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Start, None).await
+async fn start(
+    State(app): State<App>,
+    By(who): By<OPERATOR>,
+    Path(id): Path<String>,
+    Input(because): Input<Because>,
+) -> ApiResult<Json<Status>> {
+    act(&app, &who, &id, Action::Start, of_any_stage(because)).await
 }
 
 /// Offers the candidate to nobody else until somebody resumes.
-#[utoipa::path(post, path = "/v1/rollouts/{rollout}/pause", tag = "rollouts", extensions(("x-role" = json!("operator"))),
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/pause", tag = "rollouts", request_body = Because, extensions(("x-role" = json!("operator"))),
     params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn pause(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Pause, None).await
+async fn pause(
+    State(app): State<App>,
+    By(who): By<OPERATOR>,
+    Path(id): Path<String>,
+    Input(because): Input<Because>,
+) -> ApiResult<Json<Status>> {
+    act(&app, &who, &id, Action::Pause, of_any_stage(because)).await
 }
 
 /// Goes on; the failures so far are acknowledged by it, and only new ones count.
-#[utoipa::path(post, path = "/v1/rollouts/{rollout}/resume", tag = "rollouts",
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/resume", tag = "rollouts", request_body = Because,
     extensions(("x-role" = json!("operator"))), params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn resume(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Resume, None).await
+async fn resume(
+    State(app): State<App>,
+    By(who): By<OPERATOR>,
+    Path(id): Path<String>,
+    Input(because): Input<Because>,
+) -> ApiResult<Json<Status>> {
+    act(&app, &who, &id, Action::Resume, of_any_stage(because)).await
 }
 
 /// What becomes of devices that have the candidate.
@@ -437,6 +345,9 @@ async fn resume(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<St
 struct Abort {
     /// `revert`: they get the base back. `keep`: they keep it.
     devices: Fate,
+    /// For the audit log and everyone who looks at the rollout: at most 200 characters.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// What becomes of devices that have the candidate.
@@ -459,17 +370,20 @@ async fn abort(
     Path(id): Path<String>,
     Input(wanted): Input<Abort>,
 ) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Abort { revert: wanted.devices == Fate::Revert }, None).await
+    let seen = Seen { stage: None, reason: wanted.reason };
+    act(&app, &who, &id, Action::Abort { revert: wanted.devices == Fate::Revert }, seen).await
 }
 
 /// What is approved.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Approval {
-    /// Nothing is done when the rollout has left this stage; so the same request twice does it once.
+    /// The stage, from 0. Nothing is done when the rollout has left it; so the same request twice does it once.
     stage: Option<u8>,
     /// Which candidate everybody gets, counted from 0; needed where there are several.
     candidate: Option<u8>,
+    /// For the audit log and everyone who looks at the rollout: at most 200 characters.
+    reason: Option<String>,
 }
 
 /// Lets the next stage begin that waits for approval, or a draft start that needs it, or after a comparison of candidates gives everybody one of them.
@@ -480,9 +394,10 @@ async fn approve(
     State(app): State<App>,
     By(who): By<APPROVER>,
     Path(id): Path<String>,
-    Input(seen): Input<Approval>,
+    Input(wanted): Input<Approval>,
 ) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Approve { candidate: seen.candidate }, seen.stage).await
+    let seen = Seen { stage: wanted.stage, reason: wanted.reason };
+    act(&app, &who, &id, Action::Approve { candidate: wanted.candidate }, seen).await
 }
 
 /// Begins the next stage although this one is not passed. The stage has to be named.
@@ -495,13 +410,13 @@ async fn advance(
     Path(id): Path<String>,
     Input(seen): Input<Seen>,
 ) -> ApiResult<Json<Status>> {
-    let stage = seen.stage.ok_or_else(|| {
-        ApiError::bad(
+    if seen.stage.is_none() {
+        return Err(ApiError::bad(
             "the stage is missing",
             "name the stage that is to be left, so that a request sent twice leaves one",
-        )
-    })?;
-    act(&app, &who, &id, Action::Advance, Some(stage)).await
+        ));
+    }
+    act(&app, &who, &id, Action::Advance, seen).await
 }
 
 /// Lets this stage be left without its margins being kept for certain.
@@ -514,14 +429,19 @@ async fn waive(
     Path(id): Path<String>,
     Input(seen): Input<Seen>,
 ) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Waive, seen.stage).await
+    act(&app, &who, &id, Action::Waive, seen).await
 }
 
 /// Makes a rollout that was rolled back a draft again: with another salt, so that other devices go first, and with new
 /// evidence.
-#[utoipa::path(post, path = "/v1/rollouts/{rollout}/retry", tag = "rollouts", extensions(("x-role" = json!("operator"))),
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/retry", tag = "rollouts", request_body = Because, extensions(("x-role" = json!("operator"))),
     params(("rollout" = String, Path, description = "Its id")),
     responses((status = 200, body = Status), (status = "default", body = Problem)))]
-async fn retry(State(app): State<App>, By(who): By<OPERATOR>, Path(id): Path<String>) -> ApiResult<Json<Status>> {
-    act(&app, &who, &id, Action::Retry, None).await
+async fn retry(
+    State(app): State<App>,
+    By(who): By<OPERATOR>,
+    Path(id): Path<String>,
+    Input(because): Input<Because>,
+) -> ApiResult<Json<Status>> {
+    act(&app, &who, &id, Action::Retry, of_any_stage(because)).await
 }

@@ -148,7 +148,7 @@ fn versions_over_time(census: &[(i64, String, i64)], order: &[String], models: &
     if !others.is_empty() {
         lines.push(line("others".to_owned(), &|hour| others.iter().map(|digest| at(hour, digest)).sum()));
     }
-    Chart { times: (from..to).map(|hour| hour * 3600).collect(), lines, stacked: true, share: false }
+    Chart { times: (from..to).map(|hour| hour * 3600).collect(), lines, stacked: true, ..Chart::default() }
 }
 
 fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
@@ -159,8 +159,8 @@ fn rates_over_time(shown: &[Hour], from: i64, to: i64) -> Chart {
     Chart {
         times: (from..to).map(|hour| hour * 3600).collect(),
         lines: vec![line("inference errors", errors), line("deadline misses", late)],
-        stacked: false,
         share: true,
+        ..Chart::default()
     }
 }
 
@@ -226,14 +226,14 @@ pub(super) fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String
         "pause" => (Tone::Watch, "paused"),
         "approval" => (Tone::Watch, "waits for approval"),
         "completed" => (Tone::Good, "completed"),
-        "advance" => (Tone::Good, "went on"),
+        "advance" => (Tone::Good, "entered its next stage"),
         "drift" => (Tone::Bad, ""),
         "drift_cleared" => (Tone::Good, ""),
         _ => (Tone::Watch, ""),
     };
     let title = match &detail.decision {
         Some(decision) if !what.is_empty() => {
-            format!("{} ({rollout}) {what}: {}", detail.model.as_deref().unwrap_or_default(), decision.reason)
+            format!("{rollout} ({}) {what}: {}", detail.model.as_deref().unwrap_or_default(), decision.reason)
         }
         _ => text,
     };
@@ -257,6 +257,7 @@ pub(super) fn alert(n: i64, time: i64, rollout: String, kind: &str, text: String
         },
         may_acknowledge: false,
         looked_after: None,
+        actions: Vec::new(),
     }
 }
 
@@ -298,13 +299,18 @@ pub(in crate::dashboard) async fn health(
         let place = line.model.as_ref().and_then(|m| order.iter().position(|digest| *digest == m.digest));
         line.place = place.unwrap_or(LINES);
     }
+    let mut alerts = alerts(connection, viewer).await?;
+    for alert in &mut alerts {
+        let is_its = |line: &&RolloutLine| alert.link.as_deref() == Some(&format!("/rollouts/{}", escape(&line.id)));
+        alert.actions = rollouts.iter().find(is_its).map_or_else(Vec::new, |line| line.actions.clone());
+    }
     Ok(HealthPage {
         calm: super::operate::calm(connection, viewer, frame.now).await?,
         devices: devices(connection, &viewer.tenant, since).await?,
         hours: RATES.unsigned_abs() as u32,
         rates: rates.into_iter().chain([resets]).collect(),
         open: open(connection, viewer).await?,
-        alerts: alerts(connection, viewer).await?,
+        alerts,
         rollouts,
         versions_over_time: versions_over_time(&census, &order, &models, this - SHOWN, now),
         rates_over_time: rates_over_time(&hours, this - SHOWN, now),
@@ -345,7 +351,7 @@ mod tests {
         let order = order(&[model("aa")], &[], &census);
         let chart = versions_over_time(&census, &order, &Models::default(), 10, 14);
         assert_eq!(chart.lines[0].values, [Some(5.0), Some(0.0), None, Some(4.0)]);
-        assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("others", Some(2.0)));
+        assert_eq!((chart.lines[1].name.as_str(), chart.lines[1].values[0]), ("bb", Some(2.0)), "it ran lately");
         let rates = rates_over_time(&hours, 10, 14);
         assert_eq!(rates.lines[0].values[0], Some(2.0 / 700.0));
         assert_eq!(rates.lines[0].values[1], None);

@@ -6,22 +6,27 @@ use dunlin_rollout::rollout::{Decision, Margins, Phase};
 use sqlx::Row as _;
 
 use super::serving::{Have, compared, serving};
-use super::{Models, role};
+use super::{Models, progress, role};
 use crate::approval;
 use crate::auth::Role;
 use crate::dashboard::figure;
 use crate::dashboard::judgement::{self, Sensitivity};
 use crate::dashboard::source::{Trouble, Viewer};
 use crate::dashboard::view::{
-    Action, Approval, Badge, Compared, Fate, Frame, Rate, RolloutLine, RolloutPage, RunningLine, Tone, VerdictLine,
+    Action, Approval, Badge, Compared, Fate, Frame, Rate, RolloutFilter, RolloutLine, RolloutPage, RolloutsPage,
+    RowAction, RunningLine, Tone, VerdictLine,
 };
+use crate::outlook;
+use crate::status::Status;
 use crate::store::exposures::{self, CONTROL, REST, Way};
 use crate::store::rollouts::{self, Stored, Verdict};
 use crate::store::tenants::Settings;
 use crate::store::{self, Connection, unsigned};
 
-/// Rollouts in the list.
-const LISTED: i64 = 100;
+/// Rollouts on a page of the list, and among which those under way or just ended are looked for.
+const LISTED: i64 = 50;
+/// Acts that the page of a rollout shows.
+const ACTS: i64 = 50;
 /// Verdicts that are looked at for the page of a rollout, and lines that they become.
 const VERDICTS: i64 = 500;
 const LINES: usize = 30;
@@ -69,31 +74,55 @@ fn version(models: &Models, of: &Stored, digest: Option<&String>) -> String {
     digest.map_or_else(String::new, |digest| models.of(&of.name, digest).version)
 }
 
-async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Result<RolloutLine, sqlx::Error> {
-    let ways = ways(connection, &of.tenant, &of.id).await?;
-    let list = verdicts(connection, of, VERDICTS).await?;
-    let last = deciding(&list, of.rollout.phase()).first();
-    let sum = |part: &dyn Fn(&Way) -> i64| unsigned(ways.iter().map(part).sum());
-    let told = sum(&|way| if is_candidate(way.arm) { way.hops[0] } else { way.runs });
-    let stage = of.rollout.plan().stage(of.rollout.stage());
+/// What a list or an alert offers: only what is pressed in a hurry. The page of the rollout has the rest.
+fn row_actions(phase: Phase, viewer: &Viewer) -> Vec<RowAction> {
+    let pause = RowAction { verb: "pause", label: "Pause" };
+    let rollback = RowAction { verb: "rollback", label: "Roll back" };
+    match phase {
+        _ if role(viewer) < Role::Operator => Vec::new(),
+        Phase::Running | Phase::Awaiting => vec![pause, rollback],
+        Phase::Paused | Phase::Completed => vec![rollback],
+        Phase::Draft | Phase::RolledBack => Vec::new(),
+    }
+}
+
+async fn line(
+    connection: &mut Connection,
+    viewer: &Viewer,
+    models: &Models,
+    of: &Stored,
+    now: i64,
+) -> Result<RolloutLine, sqlx::Error> {
+    let status = outlook::status(connection, of, now).await?;
+    let phase = of.rollout.phase();
+    let exposed: i64 = status
+        .arms
+        .ways
+        .iter()
+        .map(|w| if w.arm == "control" || w.arm == "rest" { w.runs_candidate } else { w.assigned })
+        .sum();
+    let last = status.last_action.as_ref();
     Ok(RolloutLine {
         id: of.id.clone(),
         model: of.name.clone(),
         candidate: version(models, of, of.candidates.first()),
         base: of.base.as_ref().map(|base| version(models, of, Some(base))),
-        phase: judgement::phase(of.rollout.phase()),
-        stage: of.rollout.stage().into(),
-        stages: of.rollout.plan().stages().count(),
-        exposure: stage.map_or_else(String::new, |stage| {
-            let (name, whom) = judgement::exposure(&stage.exposure);
-            format!("{name}, {whom}")
-        }),
-        verdict: last.map(verdict_badge),
-        reason: last
-            .map_or_else(String::new, |v| numbers(v).1.map_or_else(|| v.reason.clone(), |d| d.reason.to_string())),
-        updated: Rate::new(sum(&|way| way.runs), told),
-        reverted: sum(&|way| way.reverted),
-        changed: last.map_or(of.created, |v| v.time).max(of.entered),
+        phase: judgement::phase(phase),
+        stage: status.stage_number,
+        stages: status.stages.len(),
+        exposure: of
+            .rollout
+            .plan()
+            .stage(of.rollout.stage())
+            .map(|s| outlook::exposure(&s.exposure))
+            .unwrap_or_default(),
+        started: phase != Phase::Draft,
+        updated: Rate::new(unsigned(status.succeeded), unsigned(exposed)),
+        back: unsigned(status.reverted + status.returned),
+        since: last.map_or(of.created, |act| act.at).max(of.entered),
+        last_actor: last.map(|act| act.by.clone()),
+        actions: row_actions(phase, viewer),
+        status_line: status.status_line,
     })
 }
 
@@ -101,25 +130,50 @@ async fn line(connection: &mut Connection, models: &Models, of: &Stored) -> Resu
 pub(in crate::dashboard) async fn lines(
     connection: &mut Connection,
     viewer: &Viewer,
-    recent: Option<i64>,
+    recent: i64,
+    now: i64,
 ) -> Result<Vec<RolloutLine>, Trouble> {
     let models = Models::load(connection, &viewer.tenant).await?;
-    let ids: Vec<String> =
-        sqlx::query_scalar("SELECT id FROM rollouts WHERE tenant = $1 ORDER BY created DESC, id LIMIT $2")
-            .bind(&viewer.tenant)
-            .bind(LISTED)
-            .fetch_all(&mut *connection)
-            .await?;
     let mut lines = Vec::new();
-    for id in ids {
-        let Some(stored) = rollouts::get(connection, &viewer.tenant, &id).await? else { continue };
-        let line = line(connection, &models, &stored).await?;
-        let ended = matches!(stored.rollout.phase(), Phase::Draft | Phase::Completed | Phase::RolledBack);
-        if recent.is_none_or(|since| !ended || line.changed >= since) {
+    for stored in rollouts::newest(connection, &viewer.tenant, ("", ""), (LISTED, 0)).await? {
+        if stored.rollout.phase() == Phase::Draft {
+            continue;
+        }
+        let line = line(connection, viewer, &models, &stored, now).await?;
+        if stored.rollout.phase().is_under_way() || line.since >= recent {
             lines.push(line);
         }
     }
     Ok(lines)
+}
+
+/// The list of rollouts.
+pub(in crate::dashboard) async fn list(
+    connection: &mut Connection,
+    viewer: &Viewer,
+    frame: Frame,
+    filter: RolloutFilter,
+) -> Result<RolloutsPage, Trouble> {
+    let tenant = viewer.tenant.as_str();
+    let models = Models::load(connection, tenant).await?;
+    let wanted = (filter.phase.as_str(), filter.model.as_str());
+    let found = unsigned(rollouts::count(connection, tenant, wanted).await?);
+    let page = filter.page.max(1);
+    let skipped = i64::from(page - 1) * LISTED;
+    let mut lines = Vec::new();
+    for stored in rollouts::newest(connection, tenant, wanted, (LISTED, skipped)).await? {
+        lines.push(line(connection, viewer, &models, &stored, frame.now).await?);
+    }
+    let is_more = found > unsigned(skipped + LISTED);
+    Ok(RolloutsPage {
+        rollouts: lines,
+        models: rollouts::models(connection, tenant).await?,
+        found,
+        older: is_more.then(|| filter.address(page + 1)),
+        newer: (page > 1).then(|| filter.address(page - 1)),
+        filter,
+        frame,
+    })
 }
 
 fn numbers(verdict: &Verdict) -> (Vec<(String, String)>, Option<Decision>) {
@@ -136,13 +190,13 @@ fn strategy(request: &str) -> String {
     match wanted.and_then(|w| w.get("kind")).and_then(serde_json::Value::as_str) {
         Some("canary") => "canary".to_owned(),
         Some("ring") => format!("ring by ring, to ring {}", number("rings").unwrap_or_default()),
-        Some("few") => format!("one by one, to ring {}", number("rings").unwrap_or_default()),
+        Some("few") => format!("few devices, ring by ring, to ring {}", number("rings").unwrap_or_default()),
         Some("shadow") => format!("shadow on one of {} inputs, then canary", number("every").unwrap_or_default()),
-        Some("crossover") => format!("by the hour on {} %, each device its own control", percent()),
-        Some("blue_green") => format!("all but {} %, ready in the shadow, then at once", percent()),
+        Some("crossover") => format!("crossover by the hour on {} %, each device its own control", percent()),
+        Some("blue_green") => format!("blue-green: all but {} % at once, after a shadow stage", percent()),
         Some("variants") => format!("variants on {} %", percent()),
-        Some("hold_back") => format!("all but {} %", percent()),
-        _ => "stages of its own".to_owned(),
+        Some("hold_back") => format!("hold-back: all but {} %", percent()),
+        _ => "custom stages".to_owned(),
     }
 }
 
@@ -157,7 +211,7 @@ fn deciding(list: &[Verdict], phase: Phase) -> &[Verdict] {
 }
 
 /// Verdicts, newest first, as lines: those that only say that it waits are one line for as long as it does.
-fn verdict_lines(list: &[Verdict], phase: Phase) -> Vec<VerdictLine> {
+fn verdict_lines(list: &[Verdict]) -> Vec<VerdictLine> {
     let mut lines: Vec<VerdictLine> = Vec::new();
     for (i, verdict) in list.iter().enumerate() {
         let before = i.checked_sub(1).and_then(|i| list.get(i));
@@ -175,7 +229,6 @@ fn verdict_lines(list: &[Verdict], phase: Phase) -> Vec<VerdictLine> {
             verdict: verdict_badge(verdict),
             reason,
             numbers,
-            next: decision.filter(|_| i == 0).map(|d| judgement::next(&d, phase)),
             repeated: 1,
             since: verdict.time,
         });
@@ -221,11 +274,11 @@ fn actions(
     };
     let start = || action("start", "Start", "primary", Role::Operator, "Its first stage begins.".to_owned());
     let pause = || {
-        let text = format!("{have} They keep it, nobody else gets it, and guardrails go on being watched.");
+        let text = format!("{have} They keep it, no other device gets it, and guardrails are still watched.");
         action("pause", "Pause", "", Role::Operator, text)
     };
     let resume = || {
-        let text = "The failures so far count as seen: only new evidence counts, and the stage begins anew.";
+        let text = "The failures so far count as seen: only new evidence counts, and the stage begins again.";
         action("resume", "Resume", "primary", Role::Operator, text.to_owned())
     };
     let retry = || {
@@ -238,40 +291,40 @@ fn actions(
             (_, true) => " Devices that confirmed it refuse the base, whose security counter is lower.",
             _ => "",
         };
-        let text = format!("{have} It is offered to nobody any more.{back}");
+        let text = format!("{have} It is no longer offered to any device.{back}");
         Action {
             fates: if of.base.is_some() { Fate::EITHER } else { Fate::STAY },
             ..action("rollback", "Roll back", "danger", Role::Operator, text)
         }
     };
     let waive = || {
-        let text = "This stage may be left although it is not certain that every metric keeps its margin. Guardrails \
-                    go on being watched.";
+        let text = "This stage may be left although it is not certain that every metric keeps its margin. Guardrails are \
+                    still watched.";
         action("waive", "Waive margins", "", Role::Approver, text.to_owned())
     };
     let advance = || {
         let text = "The next stage begins although this one is not passed, and more devices get the candidate.";
-        action("advance", "Advance by hand", "", Role::Approver, text.to_owned())
+        action("advance", "Advance by hand", "plain minor", Role::Approver, text.to_owned())
     };
     let approved = |verb, label, consequence: &str| {
         let mut approve = action(verb, label, "primary", Role::Approver, consequence.to_owned());
         if approve.refused.is_none() && settings.two_person && of.started_by == viewer.actor {
-            approve.refused = Some("You started it; somebody else has to approve.".to_owned());
+            approve.refused = Some("You started it; another person has to approve.".to_owned());
         }
         approve
     };
     let approve_start = || {
         let text =
-            "Somebody else may start it then. Its first stage reaches more devices than one person decides about.";
+            "Another person may start it then. Its first stage reaches more devices than one person decides about.";
         action("approve", "Approve the start", "", Role::Approver, text.to_owned())
     };
     match of.rollout.phase() {
         Phase::Draft if approval::before_start(of.rollout.plan(), settings.two_person) => {
             let by = approvals.iter().find(|a| a.stage == 0).map(|a| a.who.as_str());
             let missing = match by {
-                None => Some("Somebody else has to approve it first."),
+                None => Some("Another person has to approve it first."),
                 Some(who) if settings.two_person && who == viewer.actor => {
-                    Some("You approved it; somebody else starts it.")
+                    Some("You approved it; another person has to start it.")
                 }
                 Some(_) => None,
             };
@@ -284,7 +337,7 @@ fn actions(
             let stage = of.rollout.plan().stage(of.rollout.stage());
             let asks = stage.is_some_and(|s| s.margins == Margins::Inside);
             let waives = asks && !of.rollout.waived();
-            [pause()].into_iter().chain(waives.then(waive)).chain([advance(), rollback()]).collect()
+            [pause(), rollback()].into_iter().chain(waives.then(waive)).chain([advance()]).collect()
         }
         Phase::Awaiting => {
             let candidates = usize::from(of.rollout.plan().candidates());
@@ -293,7 +346,7 @@ fn actions(
                     let next = of.rollout.plan().stage(of.rollout.stage().saturating_add(1));
                     let consequence = match next {
                         Some(_) => "Its next stage begins, which reaches more devices.",
-                        None => "Everybody gets it, and it serves alone.",
+                        None => "Every device gets it, and it serves alone.",
                     };
                     vec![approved("approve", "Approve", consequence)]
                 }
@@ -301,7 +354,7 @@ fn actions(
                 n => CHOICES
                     .iter()
                     .take(n)
-                    .map(|(verb, label)| approved(verb, label, "Everybody gets this candidate."))
+                    .map(|(verb, label)| approved(verb, label, "Every device gets this candidate."))
                     .collect(),
             };
             approvals.into_iter().chain([pause(), rollback()]).collect()
@@ -310,6 +363,18 @@ fn actions(
         Phase::Completed => vec![rollback()],
         Phase::RolledBack => vec![retry()],
     }
+}
+
+/// Returns the counts of the guardrail with the most evidence; nothing as long as none has data.
+fn sentence(decision: &Decision, status: &Status, paired: bool) -> Option<String> {
+    let with_data = decision.numbers.hard.iter().filter(|hard| hard.of.canary > 0);
+    let worst = with_data.max_by(|a, b| a.ln_e.total_cmp(&b.ln_e))?;
+    let candidate = status.versions.first().map_or("", String::as_str);
+    let mut text = outlook::sentence(worst, (candidate, status.base_version.as_deref()), paired);
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    Some(format!("{text}. Evidence {}.", outlook::evidence_text(worst.ln_e, worst.bound)))
 }
 
 async fn approvals(connection: &mut Connection, of: &Stored) -> Result<Vec<Approval>, sqlx::Error> {
@@ -340,18 +405,22 @@ pub(in crate::dashboard) async fn one(
     let tenant = store::tenants::get(connection, &viewer.tenant).await?.ok_or(Trouble::Missing("tenant"))?;
     let models = Models::load(connection, &viewer.tenant).await?;
     let candidate = models.of(&of.name, of.candidates.first().map_or("", String::as_str));
-    let title = format!("{} {}", candidate.name, candidate.version);
+    let title = format!("{} ({} {})", of.id, candidate.name, candidate.version);
     frame.title.clone_from(&title);
 
     let rollout = &of.rollout;
     let started = rollout.phase() != Phase::Draft;
     let decision = rollout.judge(&of.evidence, unsigned(frame.now));
+    let status = outlook::status(connection, &of, frame.now).await?;
+    let acts = outlook::acts(connection, &of.tenant, &of.id, ACTS).await?;
+    let charts = progress::charts(connection, &of, &models, &acts, frame.now).await?;
     let verdicts = verdicts(connection, &of, VERDICTS).await?;
-    let mut lines = verdict_lines(deciding(&verdicts, rollout.phase()), rollout.phase()).into_iter();
+    let mut lines = verdict_lines(deciding(&verdicts, rollout.phase())).into_iter();
     let last = lines.next();
     let earlier = lines.take(LINES).collect();
     let ways = ways(connection, &of.tenant, &of.id).await?;
     let compared = compared(&of);
+    let returned = |arm: &str| status.arms.ways.iter().find(|w| w.arm == arm).map_or(0, |w| unsigned(w.returned));
     let running = |way: &Way| {
         let [assigned, .., reported] = way.hops;
         RunningLine {
@@ -360,6 +429,7 @@ pub(in crate::dashboard) async fn one(
             updated: unsigned(way.runs - way.shadows),
             beside: unsigned(way.shadows + way.turns),
             reverted: unsigned(way.reverted),
+            returned: returned(&outlook::arm_key(&of, way.arm)),
             waiting: unsigned(assigned - reported),
         }
     };
@@ -375,11 +445,19 @@ pub(in crate::dashboard) async fn one(
     let approvals = approvals(connection, &of).await?;
     // Ratios are simulated, which would keep others waiting here.
     let (numbers, gate, seen) = (decision.numbers, *rollout.gate(), seen.clone());
+    let next = judgement::next(&decision, rollout.phase());
     let guardrails = tokio::task::spawn_blocking(move || judgement::guardrails(&numbers, &gate, &seen));
     let guardrails = guardrails.await.map_err(|e| Trouble::Broken(e.to_string()))?;
     Ok(RolloutPage {
         id: of.id.clone(),
         stage: rollout.stage(),
+        sentence: sentence(&decision, &status, compared == Compared::Hours),
+        next_decision: status.next_decision_at,
+        next,
+        rollback: status.rollback.clone(),
+        charts,
+        history: acts.iter().map(progress::history_line).collect(),
+        status_line: status.status_line.clone(),
         irreversible: of.irreversible(),
         base: of.base.as_ref().map(|base| models.of(&of.name, base)),
         phase: judgement::phase(rollout.phase()),
@@ -425,7 +503,7 @@ mod tests {
             verdict(2, "Hold", 0),
             verdict(1, "Hold", 0),
         ];
-        let lines = verdict_lines(&list, Phase::Running);
+        let lines = verdict_lines(&list);
         let seen: Vec<(i64, u64, i64)> = lines.iter().map(|l| (l.n, l.repeated, l.since)).collect();
         assert_eq!(seen, [(6, 2, 500), (4, 1, 400), (3, 3, 100)]);
         // After the end the last decision is what it came to.

@@ -11,14 +11,21 @@ pub(super) fn rollout_lines() -> Vec<RolloutLine> {
             candidate: "2.4.0".to_owned(),
             base: Some("2.3.1".to_owned()),
             phase: Badge::new(Tone::Busy, "running"),
-            stage: 2,
+            stage: 3,
             stages: 5,
-            exposure: "5 % beside 15 %".to_owned(),
-            verdict: Some(Badge::new(Tone::Busy, "HOLD")),
-            reason: "412 of 600 device-days".to_owned(),
+            exposure: ("5 %".to_owned(), "control 15 %".to_owned()),
+            status_line: "Running stage 3 of 5 since 2026-11-24 08:12 UTC: 588 of about 642 planned devices updated; \
+                          needs 188 more device-days; next decision at 08:13 UTC"
+                .to_owned(),
+            started: true,
             updated: Rate::new(588, 641),
-            reverted: 3,
-            changed: NOW - 19 * HOUR,
+            back: 3,
+            since: NOW - 19 * HOUR,
+            last_actor: Some("jonas".to_owned()),
+            actions: vec![
+                RowAction { verb: "pause", label: "Pause" },
+                RowAction { verb: "rollback", label: "Roll back" },
+            ],
         },
         RolloutLine {
             id: "r-6".to_owned(),
@@ -26,16 +33,34 @@ pub(super) fn rollout_lines() -> Vec<RolloutLine> {
             candidate: "1.9.0".to_owned(),
             base: Some("1.8.4".to_owned()),
             phase: Badge::new(Tone::Bad, "rolled back"),
-            stage: 1,
+            stage: 2,
             stages: 5,
-            exposure: "1 % beside 3 %".to_owned(),
-            verdict: Some(Badge::new(Tone::Bad, "ROLLBACK")),
-            reason: "more bad device-days by failed_start than the control cohort's rate allows".to_owned(),
-            updated: Rate::new(0, 129),
-            reverted: 117,
-            changed: NOW - 2 * HOUR,
+            exposure: ("1 %".to_owned(), "control 3 %".to_owned()),
+            status_line:
+                "Rolled back by the server at 01:12 UTC: on 14 of 131 device-days with version 1.9.0 the model \
+                          failed to start, on 2 of 394 with version 1.8.4 (evidence 3.3 of 2.0); 127 of 129 devices \
+                          are back"
+                    .to_owned(),
+            started: true,
+            updated: Rate::new(2, 129),
+            back: 127,
+            since: NOW - 2 * HOUR,
+            last_actor: Some("server".to_owned()),
+            actions: vec![],
         },
     ]
+}
+
+pub(super) fn rollouts(frame: Frame, rollouts: Vec<RolloutLine>) -> RolloutsPage {
+    RolloutsPage {
+        frame,
+        found: rollouts.len() as u64,
+        filter: RolloutFilter::default(),
+        models: vec!["door-counter".to_owned(), "forklift-horn".to_owned()],
+        older: None,
+        newer: None,
+        rollouts,
+    }
 }
 
 pub(super) fn health() -> HealthPage {
@@ -71,13 +96,14 @@ pub(super) fn health() -> HealthPage {
                 numbers: pairs(&[
                     ("canary", "14 of 131"),
                     ("control", "2 of 394"),
-                    ("E", "1 840 of 100"),
+                    ("evidence", "3.3 of 2.0"),
                     ("stage", "2 of 5"),
                 ]),
                 step: Some(1),
                 next: "Ask the devices that failed for their inputs: capture 20 devices.".to_owned(),
                 may_acknowledge: true,
                 looked_after: None,
+                actions: vec![RowAction { verb: "rollback", label: "Roll back" }],
             },
             Alert {
                 id: "40".to_owned(),
@@ -95,6 +121,7 @@ pub(super) fn health() -> HealthPage {
                 next: "Label what was captured, then retrain.".to_owned(),
                 may_acknowledge: false,
                 looked_after: Some((NOW - HOUR, "juri".to_owned())),
+                actions: vec![],
             },
             Alert {
                 id: "39".to_owned(),
@@ -107,6 +134,7 @@ pub(super) fn health() -> HealthPage {
                 next: "the next stage has begun".to_owned(),
                 may_acknowledge: true,
                 looked_after: None,
+                actions: vec![],
             },
         ],
         calm: Badge::new(Tone::Good, "No open alerts."),
@@ -156,7 +184,7 @@ pub(super) fn health() -> HealthPage {
                 Line { name: "2.2.9".to_owned(), values: (0..72).map(|_| Some(326.0)).collect() },
             ],
             stacked: true,
-            share: false,
+            ..Chart::default()
         },
         rates_over_time: Chart {
             lines: vec![
@@ -170,8 +198,8 @@ pub(super) fn health() -> HealthPage {
                 },
             ],
             times: hours,
-            stacked: false,
             share: true,
+            ..Chart::default()
         },
     }
 }

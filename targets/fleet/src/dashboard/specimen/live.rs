@@ -7,7 +7,7 @@ use super::super::view::*;
 use super::NOW;
 use super::device::{device, devices, flags};
 use super::drift::drift;
-use super::health::{empty_health, health, rollout_lines};
+use super::health::{empty_health, health, rollout_lines, rollouts};
 use super::log::audit;
 use super::operate::{self, alerts};
 use super::rollout::{action, rollout};
@@ -40,6 +40,7 @@ impl Specimen {
         let mut line = rollout_lines().remove(0);
         let (tone, word) = self.state().phase.unwrap_or((Tone::Busy, "running"));
         line.phase = Badge::new(tone, word);
+        line.actions.retain(|a| word == "running" || word == "paused" && a.verb == "rollback");
         line
     }
 
@@ -102,16 +103,23 @@ impl Source for Specimen {
         Ok(page)
     }
 
-    async fn rollouts(&self, viewer: &Viewer, frame: Frame) -> Result<RolloutsPage, Trouble> {
-        let rollouts = if viewer.tenant == "empty" { vec![] } else { vec![self.line()] };
-        Ok(RolloutsPage { frame, rollouts })
+    async fn rollouts(&self, viewer: &Viewer, frame: Frame, filter: RolloutFilter) -> Result<RolloutsPage, Trouble> {
+        let mut lines = if viewer.tenant == "empty" { vec![] } else { vec![self.line()] };
+        let words = |line: &RolloutLine| line.phase.text.replace(' ', "");
+        lines.retain(|line| filter.phase.is_empty() || words(line) == filter.phase.to_lowercase());
+        Ok(RolloutsPage { filter, ..rollouts(frame, lines) })
     }
 
     async fn rollout(&self, viewer: &Viewer, frame: Frame, id: &str) -> Result<RolloutPage, Trouble> {
         if viewer.tenant == "empty" || id != Self::ROLLOUT {
             return Err(Trouble::Missing("rollout"));
         }
-        Ok(RolloutPage { frame, phase: self.line().phase, actions: self.actions(), ..rollout() })
+        let frame = Frame { title: rollout().frame.title, ..frame };
+        let mut page = RolloutPage { frame, phase: self.line().phase, actions: self.actions(), ..rollout() };
+        if let Some((verb, reason)) = self.state().log.last() {
+            page.status_line = format!("{verb} by mira: {reason}");
+        }
+        Ok(page)
     }
 
     async fn confirm(&self, _: &Viewer, frame: Frame, id: &str, verb: &str) -> Result<ConfirmPage, Trouble> {

@@ -12,10 +12,9 @@ pub(super) fn verdict(n: i64, tone: Tone, word: &str, reason: &str) -> VerdictLi
         reason: reason.to_owned(),
         numbers: pairs(&[
             ("device-days", "412 canary, 1 236 control"),
-            ("largest E", "1.84 of 100, deadline_miss"),
+            ("largest evidence", "0.3 of 2.0, deadline miss"),
             ("hours", "19"),
         ]),
-        next: None,
         repeated: 1,
         since: NOW - (40 - n) * HOUR,
     }
@@ -26,13 +25,56 @@ pub(super) fn action(verb: &'static str, label: &'static str, style: &'static st
         verb,
         label,
         style,
-        question: format!("{label} door-counter 2.4.0?"),
-        consequence: "The 588 devices that run it keep it, nobody else gets it, and guardrails go on being watched."
+        question: format!("{label} r-7 (door-counter 2.4.0)?"),
+        consequence: "The 588 devices that run it keep it, no other device gets it, and guardrails are still watched."
             .to_owned(),
         reason: verb != "approve",
         fates: if verb == "rollback" { Fate::EITHER } else { &[] },
         refused: None,
     }
+}
+
+/// Two days of a candidate against its base, with an hour that nothing is known of.
+fn charts() -> Vec<Figure> {
+    let times: Vec<i64> = (0..48).map(|h| NOW - (47 - h) * HOUR).collect();
+    let line = |name: &str, value: &dyn Fn(f64) -> f64| Line {
+        name: name.to_owned(),
+        values: (0..48).map(|i| (i % 7 != 3).then(|| value(f64::from(i)))).collect(),
+    };
+    let marks = vec![
+        Mark { time: NOW - 40 * HOUR, label: "started".to_owned() },
+        Mark { time: NOW - 19 * HOUR, label: "next stage".to_owned() },
+    ];
+    let (new, old) = ("version 2.4.0 (candidate)", "version 2.3.1 (base)");
+    let chart = |lines| Chart { times: times.clone(), lines, marks: marks.clone(), ..Chart::default() };
+    vec![
+        Figure {
+            id: "adoption",
+            title: "Devices by the version they report".to_owned(),
+            chart: Chart {
+                stacked: true,
+                ..chart(vec![line(new, &|i| i * 12.0), line(old, &|i| 12_840.0 - i * 12.0)])
+            },
+        },
+        Figure {
+            id: "errors",
+            title: "Failed inferences, share of all".to_owned(),
+            chart: Chart { share: true, ..chart(vec![line(new, &|i| 0.004 + i / 9e4), line(old, &|_| 0.004)]) },
+        },
+        Figure {
+            id: "latency",
+            title: "Latency of inferences, median and 95th percentile".to_owned(),
+            chart: Chart {
+                micros: true,
+                ..chart(vec![
+                    line("version 2.4.0 (candidate), median", &|_| 31_000.0),
+                    line("version 2.4.0 (candidate), 95th percentile", &|i| 41_900.0 + i * 10.0),
+                    line("version 2.3.1 (base), median", &|_| 30_100.0),
+                    line("version 2.3.1 (base), 95th percentile", &|_| 40_200.0),
+                ])
+            },
+        },
+    ]
 }
 
 pub(super) fn rollout() -> RolloutPage {
@@ -55,9 +97,30 @@ pub(super) fn rollout() -> RolloutPage {
         approval: name == "All but 5 %",
     };
     RolloutPage {
-        frame: frame("door-counter 2.4.0", Section::Rollouts),
+        frame: frame("r-7 (door-counter 2.4.0)", Section::Rollouts),
         id: "r-7".to_owned(),
         stage: 2,
+        status_line: "Running stage 3 of 5 since 2026-11-24 08:12 UTC: 588 of about 642 planned devices updated; needs \
+                      5 more hours and 188 more device-days; first decision at 08:13 UTC (24 h after the stage began)"
+            .to_owned(),
+        next_decision: Some(NOW + 5 * HOUR),
+        next: "nothing. It continues by itself once the evidence is complete.".to_owned(),
+        rollback: None,
+        sentence: Some(
+            "On 21 of 412 device-days with version 2.4.0 latency was over its budget, on 8 of 1 236 with version 2.3.1. \
+             Evidence 4.1 of 2.0."
+                .to_owned(),
+        ),
+        charts: charts(),
+        history: vec![
+            HistoryLine { time: NOW - 19 * HOUR, what: "next stage".to_owned(), who: "the server".to_owned(), reason: None },
+            HistoryLine {
+                time: NOW - 61 * HOUR,
+                what: "resumed".to_owned(),
+                who: "jonas".to_owned(),
+                reason: Some("gate 7 was being painted".to_owned()),
+            },
+        ],
         candidate: model("2.4.0", 5),
         base: Some(model("2.3.1", 3)),
         irreversible: false,
@@ -67,20 +130,19 @@ pub(super) fn rollout() -> RolloutPage {
         started_by: Some("jonas".to_owned()),
         stages: vec![
             step("Laboratory", "ring 0", StepState::Passed, &[]),
-            step("1 %", "beside 3 %", StepState::Passed, &[]),
+            step("1 %", "control 3 %", StepState::Passed, &[]),
             step(
                 "5 %",
-                "beside 15 %",
+                "control 15 %",
                 StepState::Current(Tone::Busy),
                 &[("Hours", 19, 24), ("Devices", 588, 60), ("Device-days", 412, 600)],
             ),
-            step("25 %", "beside 25 %", StepState::ToCome, &[]),
-            step("All but 5 %", "beside 5 %", StepState::ToCome, &[]),
+            step("25 %", "control 25 %", StepState::ToCome, &[]),
+            step("All but 5 %", "control 5 %", StepState::ToCome, &[]),
         ],
         compared: Compared::Devices,
         serving: None,
         last: Some(VerdictLine {
-            next: Some("Nothing to do: it goes on by itself at 600 device-days.".to_owned()),
             repeated: 19,
             ..verdict(39, Tone::Busy, "HOLD", "412 of 600 device-days")
         }),
@@ -178,9 +240,9 @@ pub(super) fn rollout() -> RolloutPage {
         ],
         reported: Arms { canary: Rate::new(412, 430), control: Rate::new(1236, 1270) },
         devices: vec![
-            RunningLine { arm: "canary", exposed: 641, updated: 588, beside: 0, reverted: 3, waiting: 50 },
-            RunningLine { arm: "control", exposed: 1921, updated: 0, beside: 0, reverted: 0, waiting: 12 },
-            RunningLine { arm: "rest", exposed: 10_278, updated: 0, beside: 0, reverted: 0, waiting: 0 },
+            RunningLine { arm: "canary", exposed: 641, updated: 588, beside: 0, reverted: 3, returned: 0, waiting: 50 },
+            RunningLine { arm: "control", exposed: 1921, updated: 0, beside: 0, reverted: 0, returned: 0, waiting: 12 },
+            RunningLine { arm: "rest", exposed: 10_278, updated: 0, beside: 0, reverted: 0, returned: 0, waiting: 0 },
         ],
         actions: vec![
             action("pause", "Pause", ""),

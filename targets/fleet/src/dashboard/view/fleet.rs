@@ -2,8 +2,11 @@
 
 use askama::Template;
 
+use dunlin_rollout::Phase;
+
 use super::{Badge, Chart, Frame, Model, Rate, Section, Tone};
 use crate::dashboard::{figure, markup};
+use crate::status::{phase_name, phase_words};
 
 /// The first page.
 #[derive(Template)]
@@ -99,6 +102,8 @@ pub(crate) struct Alert {
     pub(crate) may_acknowledge: bool,
     /// When somebody said so, and who.
     pub(crate) looked_after: Option<(i64, String)>,
+    /// What this viewer may do to its rollout from here, and its address.
+    pub(crate) actions: Vec<RowAction>,
 }
 
 /// The steps from a fault to its repair, in their order.
@@ -129,21 +134,61 @@ pub(crate) struct RolloutLine {
     pub(crate) candidate: String,
     pub(crate) base: Option<String>,
     pub(crate) phase: Badge,
-    /// From 0.
-    pub(crate) stage: usize,
+    /// From 1.
+    pub(crate) stage: u32,
     pub(crate) stages: usize,
-    pub(crate) exposure: String,
-    pub(crate) verdict: Option<Badge>,
-    pub(crate) reason: String,
+    /// The stage's name and what it is compared with.
+    pub(crate) exposure: (String, String),
+    pub(crate) status_line: String,
+    /// Whether it has started.
+    pub(crate) started: bool,
+    /// Devices that run the candidate now, of those assigned to it.
     pub(crate) updated: Rate,
-    pub(crate) reverted: u64,
-    pub(crate) changed: i64,
+    /// Devices that went back, on their own or because the fleet ordered it.
+    pub(crate) back: u64,
+    /// Since when it is where it is.
+    pub(crate) since: i64,
+    pub(crate) last_actor: Option<String>,
+    /// What this viewer may do to it from here.
+    pub(crate) actions: Vec<RowAction>,
+}
+
+/// An action on a rollout that a list or an alert offers. It asks on a page of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowAction {
+    /// The last part of its address.
+    pub(crate) verb: &'static str,
+    pub(crate) label: &'static str,
 }
 
 impl RolloutLine {
     /// Stage and number of stages, from 1.
     pub(crate) fn place(&self) -> String {
-        format!("{} of {}", (self.stage + 1).min(self.stages), self.stages)
+        format!("{} of {}", self.stage.min(self.stages as u32), self.stages)
+    }
+}
+
+/// A place in the list of rollouts, as it stands in the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct RolloutFilter {
+    /// A phase by its name in the API; empty: all.
+    pub(crate) phase: String,
+    /// A model; empty: all.
+    pub(crate) model: String,
+    /// From 1; 0 is the first too.
+    pub(crate) page: u32,
+}
+
+impl RolloutFilter {
+    pub(crate) fn is_set(&self) -> bool {
+        !self.phase.is_empty() || !self.model.is_empty()
+    }
+
+    /// Returns the address of a page of the same list.
+    pub(crate) fn address(&self, page: u32) -> String {
+        let escape = crate::dashboard::page::escape;
+        format!("/rollouts?phase={}&model={}&page={page}", escape(&self.phase), escape(&self.model))
     }
 }
 
@@ -153,6 +198,20 @@ impl RolloutLine {
 pub(crate) struct RolloutsPage {
     pub(crate) frame: Frame,
     pub(crate) rollouts: Vec<RolloutLine>,
+    pub(crate) filter: RolloutFilter,
+    /// Models that have rollouts.
+    pub(crate) models: Vec<String>,
+    /// Rollouts that the filter finds.
+    pub(crate) found: u64,
+    pub(crate) older: Option<String>,
+    pub(crate) newer: Option<String>,
+}
+
+impl RolloutsPage {
+    /// Names and words of the phases.
+    pub(crate) fn phases(&self) -> Vec<(&'static str, &'static str)> {
+        Phase::ALL.iter().map(|phase| (phase_name(*phase), phase_words(*phase))).collect()
+    }
 }
 
 /// What so many devices run.

@@ -2,9 +2,11 @@
 
 use askama::Template;
 
-use super::{Badge, Compared, Frame, Model, Rate, Section, Serving, Tone};
+use super::{Badge, Chart, Compared, Frame, Model, Rate, Section, Serving, Tone};
 use crate::dashboard::markup::Html;
 use crate::dashboard::{figure, markup, picture};
+use crate::outlook;
+use crate::status::RollbackProgress;
 
 /// The page of a rollout.
 #[derive(Template)]
@@ -14,6 +16,19 @@ pub(crate) struct RolloutPage {
     pub(crate) id: String,
     /// From 0; goes with what is pressed, so that nothing moves that was seen in another stage.
     pub(crate) stage: u8,
+    /// Where it is and why.
+    pub(crate) status_line: String,
+    /// When the server decides next.
+    pub(crate) next_decision: Option<i64>,
+    /// What a person does now.
+    pub(crate) next: String,
+    /// How far an ordered rollback has come.
+    pub(crate) rollback: Option<RollbackProgress>,
+    /// The guardrail with the most evidence, in a sentence.
+    pub(crate) sentence: Option<String>,
+    pub(crate) charts: Vec<Figure>,
+    /// What people and the server did, the newest first.
+    pub(crate) history: Vec<HistoryLine>,
     pub(crate) candidate: Model,
     pub(crate) base: Option<Model>,
     /// Devices that confirmed the candidate cannot go back to the base.
@@ -34,6 +49,45 @@ pub(crate) struct RolloutPage {
     pub(crate) devices: Vec<RunningLine>,
     pub(crate) actions: Vec<Action>,
     pub(crate) approvals: Vec<Approval>,
+}
+
+impl RolloutPage {
+    /// Returns the next decision, absolute and relative.
+    pub(crate) fn decision_time(&self, at: &i64) -> String {
+        match *at {
+            at if at <= self.frame.now => "due now".to_owned(),
+            at => format!("{} UTC ({})", figure::moment(at), figure::ago(at, self.frame.now)),
+        }
+    }
+
+    /// Returns whether devices go back because a person or the server ordered it.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.rollback.is_some()
+    }
+
+    /// Returns the part of the devices that are back, as a bar.
+    pub(crate) fn back_bar(&self, back: &RollbackProgress) -> Html {
+        let part = back.back as f64 / back.devices().max(1) as f64;
+        picture::bar(part, if back.back == back.devices() { "good" } else { "busy" })
+    }
+}
+
+/// A chart with its caption.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    /// For the element's id.
+    pub(crate) id: &'static str,
+    pub(crate) title: String,
+    pub(crate) chart: Chart,
+}
+
+/// An act of a person or of the server.
+#[derive(Clone, Debug)]
+pub(crate) struct HistoryLine {
+    pub(crate) time: i64,
+    pub(crate) what: String,
+    pub(crate) who: String,
+    pub(crate) reason: Option<String>,
 }
 
 /// A number for either arm.
@@ -83,7 +137,7 @@ impl StepState {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Passed => "passed",
-            Self::Current(Tone::Bad) => "taken back here",
+            Self::Current(Tone::Bad) => "rolled back here",
             Self::Current(_) => "now",
             Self::ToCome => "to come",
         }
@@ -123,8 +177,6 @@ pub(crate) struct VerdictLine {
     pub(crate) verdict: Badge,
     pub(crate) reason: String,
     pub(crate) numbers: Vec<(String, String)>,
-    /// What a person does now.
-    pub(crate) next: Option<String>,
     /// Verdicts like it in a row, this one included.
     pub(crate) repeated: u64,
     pub(crate) since: i64,
@@ -176,11 +228,11 @@ impl GuardrailLine {
 
     pub(crate) fn state(&self) -> Badge {
         match self {
-            _ if self.is_crossed() => Badge::new(Tone::Bad, "crossed"),
+            _ if self.is_crossed() => Badge::new(Tone::Bad, "over the limit"),
             Self { required: true, canary: Rate { of: 0, .. }, .. } => Badge::new(Tone::Quiet, "no data, holds"),
             Self { canary: Rate { of: 0, .. }, .. } => Badge::new(Tone::Quiet, "no data"),
             _ if self.ln_e > self.bound / 2.0 => Badge::new(Tone::Watch, "rising"),
-            _ => Badge::new(Tone::Good, "below bound"),
+            _ => Badge::new(Tone::Good, "below the limit"),
         }
     }
 
@@ -193,12 +245,9 @@ impl GuardrailLine {
         }
     }
 
-    pub(crate) fn e(&self) -> String {
-        figure::e_value(self.ln_e)
-    }
-
-    pub(crate) fn bound(&self) -> String {
-        figure::e_value(self.bound)
+    /// Returns the evidence against its limit: `6.8 of 2.0`.
+    pub(crate) fn evidence(&self) -> String {
+        outlook::evidence_text(self.ln_e, self.bound)
     }
 
     /// A p-value that holds at all looks together.
@@ -271,19 +320,21 @@ impl HopLine {
     }
 }
 
-/// What devices of this rollout run, by the digest they report.
+/// Devices of an arm by what they report to run. The page's note defines each column.
 #[derive(Clone, Debug)]
 pub(crate) struct RunningLine {
     pub(crate) arm: &'static str,
-    /// Were told to have it.
+    /// Devices in the arm.
     pub(crate) exposed: u64,
-    /// Run the candidate now.
+    /// Devices that serve by the candidate now.
     pub(crate) updated: u64,
-    /// Have it in the shadow, or by the hour.
+    /// Devices that have it in shadow mode or alternate with it.
     pub(crate) beside: u64,
-    /// Ran it, and went back.
+    /// Devices that went back on their own.
     pub(crate) reverted: u64,
-    /// Have not reported since.
+    /// Devices that went back because the fleet ordered it.
+    pub(crate) returned: u64,
+    /// Devices without a report since they were assigned.
     pub(crate) waiting: u64,
 }
 
