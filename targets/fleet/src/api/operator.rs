@@ -9,6 +9,7 @@ mod rollouts;
 mod tenants;
 mod tokens;
 mod watch;
+mod whoami;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,6 +26,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .merge(flags::router())
         .merge(drift::router())
         .merge(watch::router())
+        .merge(whoami::router())
 }
 
 /// Routes whose bodies are artifacts. Their description is in [`router`]'s document.
