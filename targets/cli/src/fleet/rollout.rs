@@ -97,14 +97,15 @@ enum Action {
         rollout: String,
     },
     /// End a rollout
+    #[command(group(clap::ArgGroup::new("fate").required(true)))]
     Abort {
         /// Its name
         rollout: String,
         /// Devices that have the candidate get the base back
-        #[arg(long, conflicts_with = "keep", required_unless_present = "keep")]
+        #[arg(long, group = "fate")]
         revert: bool,
         /// Devices that have the candidate keep it
-        #[arg(long)]
+        #[arg(long, group = "fate")]
         keep: bool,
         /// Do not ask
         #[arg(short, long)]
@@ -118,7 +119,7 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Outcome<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        let text = format!("{question} Nobody can be asked here\n  hint: say --yes");
+        let text = format!("{question} Not confirmed: this is not a terminal\n  hint: pass --yes to confirm");
         return Err(Failure::new(Code::Usage, text));
     }
     let wrong = |e: std::io::Error| Failure::new(Code::File, format!("the answer cannot be read: {e}"));
@@ -129,7 +130,7 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Outcome<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
-    Err(Failure::new(Code::Usage, "nothing was done"))
+    Err(Failure::new(Code::Usage, "not confirmed: nothing was changed"))
 }
 
 fn path(rollout: &str) -> String {
