@@ -465,12 +465,7 @@ impl<'i> Lowering<'i> {
     }
 
     /// Returns the reason that a tensor's elements, axes or type are not what an operator takes.
-    pub(crate) fn unfit(
-        &self,
-        name: &str,
-        place: &str,
-        supported: &'static str,
-    ) -> Result<Unsupported, CompileError> {
+    pub(crate) fn unfit(&self, name: &str, place: &str, supported: &'static str) -> Result<Unsupported, CompileError> {
         let fact = self.fact(name)?;
         Ok(match fact.shape.len() {
             _ if fact.shape.contains(&0) => Unsupported::Empty,

@@ -84,7 +84,9 @@ pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         let quants = [&a_quant, &b_quant, &target.quant];
         let kernel = quants.iter().all(|q| q.scalar && q.unsigned == a_quant.unsigned) && target.whole();
         if kernel {
-            let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+            let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             return integer(l, node, (a_val, a_quant), (b_val, b_quant), target);
         }
     }
@@ -109,8 +111,12 @@ pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
 
 /// `QLinearAdd` and `QLinearMul`: a, its scale and zero point, b, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((a_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
-    let Some((b_quant, _)) = qlinear_ends(l, node, 3, 6)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+    let Some((a_quant, target)) = qlinear_ends(l, node, 0, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
+    let Some((b_quant, _)) = qlinear_ends(l, node, 3, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let (a, b) = (l.value(need(node, 0)?)?, l.value(need(node, 3)?)?);
     l.describe(a.id, &a_quant);
     l.describe(b.id, &b_quant);

@@ -83,7 +83,11 @@ pub(super) fn dequantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool,
         return Ok(true);
     }
     // Constants are read by the operators that they are weights of.
-    let Some(tensor) = l.constant(from) else { return l.refuse(Unsupported::Quantization { what: "integers that are not int8 or uint8, or scales that are not constant" }) };
+    let Some(tensor) = l.constant(from) else {
+        return l.refuse(Unsupported::Quantization {
+            what: "integers that are not int8 or uint8, or scales that are not constant",
+        });
+    };
     let fact = l.fact(from)?;
     let scales = match l.constant(need(node, 1)?) {
         Some(scale) => elements::<f32>(&scale)?,
@@ -130,7 +134,11 @@ pub(super) fn dequantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool,
 /// `QuantizeLinear` of floats, or of integers to other integers.
 pub(super) fn quantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (from, to) = (need(node, 0)?, output(node)?);
-    let Some(quant) = l.linear_params(node)? else { return l.refuse(Unsupported::Quantization { what: "several scales, scales that are not constant, or integers other than int8 and uint8" }) };
+    let Some(quant) = l.linear_params(node)? else {
+        return l.refuse(Unsupported::Quantization {
+            what: "several scales, scales that are not constant, or integers other than int8 and uint8",
+        });
+    };
     if let Some((val, own)) = l.integers(from)? {
         if own.same(&quant) {
             l.set(to, val);

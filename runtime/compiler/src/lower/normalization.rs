@@ -23,14 +23,18 @@ pub(super) fn batch(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
             None => return l.refuse(Unsupported::NotConstant { input: i, what: "scale, bias, mean or variance" }),
         }
     }
-    let [scale, bias, mean, variance] = &constants[..] else { return l.refuse(Unsupported::Count { what: "inputs", count: node.input.len(), supported: "5" }) };
+    let [scale, bias, mean, variance] = &constants[..] else {
+        return l.refuse(Unsupported::Count { what: "inputs", count: node.input.len(), supported: "5" });
+    };
     let epsilon = float(node, "epsilon").unwrap_or(1e-5);
     let factors: Vec<f32> = scale.iter().zip(variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
     let terms: Vec<f32> = bias.iter().zip(mean).zip(&factors).map(|((b, m), f)| b - m * f).collect();
     let y = output(node)?;
     let val = l.value(need(node, 0)?)?;
     let channels = factors.len();
-    let Some(place) = val.perm.iter().position(|&a| a == 1) else { return l.refuse(Unsupported::Rank { axes: val.shape.len(), supported: "2 to 6" }) };
+    let Some(place) = val.perm.iter().position(|&a| a == 1) else {
+        return l.refuse(Unsupported::Rank { axes: val.shape.len(), supported: "2 to 6" });
+    };
     let mut dims = vec![1; val.shape.len()];
     dims[place] = channels;
     let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();

@@ -82,7 +82,9 @@ pub(super) fn concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     {
         let mut values = Vec::new();
         for (name, own) in parts.iter().zip(&quants) {
-            let Some((val, _)) = l.integers(name)? else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+            let Some((val, _)) = l.integers(name)? else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             values.push(requantized(l, name, val, own, &target.quant));
         }
         let joined = join(l, node, &target.name, &values, at)?;
@@ -96,7 +98,11 @@ pub(super) fn concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let [first, ..] = &values[..] else { return l.refuse(Unsupported::Empty) };
     let unsigned = first.unsigned;
     if values.iter().any(|v| v.unsigned != unsigned) {
-        return l.refuse(Unsupported::Type { place: "the inputs".into(), dtype: "int8 and uint8 at once".into(), supported: "one type" });
+        return l.refuse(Unsupported::Type {
+            place: "the inputs".into(),
+            dtype: "int8 and uint8 at once".into(),
+            supported: "one type",
+        });
     }
     let joined = join(l, node, y, &values, at)?;
     l.set(y, joined);
@@ -109,11 +115,16 @@ pub(super) fn qlinear_concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
     let fact = l.fact(y)?;
     let (rank, unsigned) = (fact.shape.len(), fact.dtype == DatumType::U8);
     let at = axis(int(node, "axis").unwrap_or(1), rank)?;
-    let Some(quant) = l.quant(need(node, 0)?, input(node, 1), unsigned)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+    let Some(quant) = l.quant(need(node, 0)?, input(node, 1), unsigned)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let mut values = Vec::new();
     for part in (2..node.input.len()).step_by(3) {
         let name = need(node, part)?;
-        let Some(own) = l.quant(need(node, part + 1)?, input(node, part + 2), unsigned)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+        let Some(own) = l.quant(need(node, part + 1)?, input(node, part + 2), unsigned)? else {
+            return l
+                .refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+        };
         let val = l.value(name)?;
         l.describe(val.id, &own);
         values.push(requantized(l, name, val, &own, &quant));
@@ -145,11 +156,15 @@ fn cut(l: &mut Lowering<'_>, node: &str, name: &str, val: &Val, start: &[i64], s
 pub(super) fn slice(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let shape = l.fact(need(node, 0)?)?.shape.clone();
     let y_shape = l.fact(output(node)?)?.shape.clone();
-    let Some(starts) = l.list(node, 1, "starts")? else { return l.refuse(Unsupported::NotConstant { input: 1, what: "starts" }) };
+    let Some(starts) = l.list(node, 1, "starts")? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "starts" });
+    };
     let axes = l.list(node, 3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = l.list(node, 4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
     if shape.len() > 6 || y_shape.contains(&0) || axes.len() != starts.len() || steps.len() != starts.len() {
-        return l.refuse(Unsupported::Shape { what: "this slice: more than 6 axes, no elements, or lists of different lengths" });
+        return l.refuse(Unsupported::Shape {
+            what: "this slice: more than 6 axes, no elements, or lists of different lengths",
+        });
     }
     let (mut start, mut step) = (vec![0; shape.len()], vec![1; shape.len()]);
     for ((&a, &s), &by) in axes.iter().zip(&starts).zip(&steps) {
@@ -194,7 +209,9 @@ pub(super) fn pad(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
     let (x, y) = (need(node, 0)?, output(node)?.to_owned());
     let shape = l.fact(x)?.shape.clone();
     let y_shape = l.fact(&y)?.shape.clone();
-    let Some(pads) = l.list(node, 1, "pads")? else { return l.refuse(Unsupported::NotConstant { input: 1, what: "pads" }) };
+    let Some(pads) = l.list(node, 1, "pads")? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "pads" });
+    };
     let kind = match text(node, "mode").as_deref() {
         None | Some("constant") => PadKind::Constant,
         Some("edge") => PadKind::Edge,
@@ -207,7 +224,9 @@ pub(super) fn pad(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
         Some(None) => return l.refuse(Unsupported::NotConstant { input: 3, what: "axes" }),
     };
     if shape.len() > 6 || pads.len() != 2 * axes.len() || y_shape.contains(&0) {
-        return l.refuse(Unsupported::Shape { what: "this padding: more than 6 axes, no elements, or lists of different lengths" });
+        return l.refuse(Unsupported::Shape {
+            what: "this padding: more than 6 axes, no elements, or lists of different lengths",
+        });
     }
     let constant = match input(node, 2).map(|n| l.float_constant(n)) {
         None => super::attributes::float(node, "value").unwrap_or(0.0),
@@ -290,7 +309,9 @@ pub(super) fn depth_to_space(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
     let deep = node.op_type == "DepthToSpace";
     let columns = text(node, "mode").as_deref() == Some("CRD");
     let name = node_name(node);
-    let &[n, c, h, w] = &l.fact(need(node, 0)?)?.shape[..] else { return l.refuse(Unsupported::Rank { axes: l.fact(need(node, 0)?)?.shape.len(), supported: "4" }) };
+    let &[n, c, h, w] = &l.fact(need(node, 0)?)?.shape[..] else {
+        return l.refuse(Unsupported::Rank { axes: l.fact(need(node, 0)?)?.shape.len(), supported: "4" });
+    };
     let (split, order) = match (deep, columns) {
         (true, false) => (vec![n, block, block, c / (block * block), h, w], vec![0, 3, 4, 1, 5, 2]),
         (true, true) => (vec![n, c / (block * block), block, block, h, w], vec![0, 1, 4, 2, 5, 3]),

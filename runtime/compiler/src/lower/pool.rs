@@ -30,16 +30,22 @@ pub(super) fn reduce(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let axes: Vec<usize> = if global { (2..shape.len()).collect() } else { reduced_axes(l, node, shape.len())? };
     let run = axes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     if axes.is_empty() || !run || shape.contains(&0) {
-        return l.refuse(Unsupported::Shape { what: "a reduction over no axes, over axes that are not neighbours, or of no elements" });
+        return l.refuse(Unsupported::Shape {
+            what: "a reduction over no axes, over axes that are not neighbours, or of no elements",
+        });
     }
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
         let keeps = matches!(kind, ReduceKind::Max | ReduceKind::Min) && quant.same(&target.quant) && target.whole();
         if global && kind == ReduceKind::Mean && quant.unsigned == target.quant.unsigned {
-            let Some((val, _)) = l.integers(x)? else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+            let Some((val, _)) = l.integers(x)? else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             return integer_mean(l, node, &val, &quant, &target);
         }
         if keeps {
-            let Some((val, _)) = l.integers(x)? else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+            let Some((val, _)) = l.integers(x)? else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             let y_id = reduce_step(l, node, &val, kind, &axes)?;
             let y_shape = l.fact(y)?.shape.clone();
             let perm: Vec<usize> = (0..y_shape.len()).collect();
@@ -90,7 +96,9 @@ fn reduce_step(
 
 /// `QLinearGlobalAveragePool`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear_global(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(need(node, 0)?)?;
     if int(node, "channels_last").unwrap_or(0) != 0 {
         return l.refuse(attribute(node, "channels_last", "0"));
@@ -146,7 +154,9 @@ pub(super) fn average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?)
         && quant.unsigned == target.quant.unsigned
     {
-        let Some((val, _)) = l.integers(x)? else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+        let Some((val, _)) = l.integers(x)? else {
+            return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+        };
         return integer_average(l, node, &val, &quant, &target);
     }
     let val = l.value(x)?;
@@ -164,7 +174,9 @@ pub(super) fn qlinear_average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<
     if int(node, "channels_last").unwrap_or(0) != 0 {
         return l.refuse(attribute(node, "channels_last", "0"));
     }
-    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(need(node, 0)?)?;
     l.describe(val.id, &quant);
     integer_average(l, node, &val, &quant, &target)
@@ -226,7 +238,11 @@ fn integer_average(
 pub(super) fn max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (x_name, y_name) = (need(node, 0)?, output(node)?);
     if node.output.len() > 1 || int(node, "storage_order").unwrap_or(0) != 0 {
-        return l.refuse(if node.output.len() > 1 { Unsupported::Count { what: "outputs", count: node.output.len(), supported: "1" } } else { attribute(node, "storage_order", "0") });
+        return l.refuse(if node.output.len() > 1 {
+            Unsupported::Count { what: "outputs", count: node.output.len(), supported: "1" }
+        } else {
+            attribute(node, "storage_order", "0")
+        });
     }
     let y_shape = l.fact(y_name)?.shape.clone();
     let kernel = ints(node, "kernel_shape").unwrap_or_default();
@@ -241,8 +257,12 @@ pub(super) fn max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
         Some(_) => l.integers(x_name)?.map(|(val, _)| val),
         None => Some(l.value(x_name)?),
     };
-    let Some(val) = val else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
-    let Some(window) = window(node, &kernel, &val.shape, &y_shape)? else { return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" }) };
+    let Some(val) = val else {
+        return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+    };
+    let Some(window) = window(node, &kernel, &val.shape, &y_shape)? else {
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" });
+    };
     let (x, _) = l.feature_map(y_name, &val)?;
     let dtype = l.graph.tensors[x].dtype;
     let y = l.graph.tensor(y_name, dtype, &map_dims(&y_shape));

@@ -27,7 +27,13 @@ pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         Some("align_corners") => Coordinate::AlignCorners,
         Some("pytorch_half_pixel") => Coordinate::PytorchHalfPixel,
         Some("half_pixel_symmetric") => Coordinate::HalfPixelSymmetric,
-        _ => return l.refuse(attribute(node, "coordinate_transformation_mode", "half_pixel, asymmetric, align_corners, pytorch_half_pixel, half_pixel_symmetric")),
+        _ => {
+            return l.refuse(attribute(
+                node,
+                "coordinate_transformation_mode",
+                "half_pixel, asymmetric, align_corners, pytorch_half_pixel, half_pixel_symmetric",
+            ));
+        }
     };
     let nearest = match text(node, "nearest_mode").as_deref() {
         _ if upsample => Nearest::Floor,
@@ -39,7 +45,9 @@ pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     };
     let spatial = shape.len() == 4 && shape[..2] == y_shape[..2];
     if !spatial || int(node, "antialias").unwrap_or(0) != 0 || y_shape.contains(&0) || shape.contains(&0) {
-        return l.refuse(Unsupported::Shape { what: "resizing of other axes than height and width of 4, antialias, or a tensor without elements" });
+        return l.refuse(Unsupported::Shape {
+            what: "resizing of other axes than height and width of 4, antialias, or a tensor without elements",
+        });
     }
     if text(node, "keep_aspect_ratio_policy").is_some_and(|p| p != "stretch") {
         return l.refuse(attribute(node, "keep_aspect_ratio_policy", "stretch"));

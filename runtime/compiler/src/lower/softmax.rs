@@ -24,7 +24,9 @@ pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
     let (x, y) = (need(node, 0)?, output(node)?);
     let log = node.op_type == "LogSoftmax";
     if let (false, Some(quant), Some(target)) = (log, l.quant_of(x), l.target(y)?) {
-        let Some((val, _)) = l.integers(x)? else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+        let Some((val, _)) = l.integers(x)? else {
+            return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+        };
         return quantized(l, node, &val, &quant, &target);
     }
     let val = l.value(x)?;
@@ -40,7 +42,9 @@ pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
 
 /// `QLinearSoftmax`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(need(node, 0)?)?;
     l.describe(val.id, &quant);
     quantized(l, node, &val, &quant, &target)

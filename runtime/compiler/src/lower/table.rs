@@ -39,7 +39,9 @@ pub(super) fn apply(
 
 /// `QLinearSigmoid` and `QLinearLeakyRelu`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((quant, target)) = super::conv::qlinear_ends(l, node, 0, 3)? else { return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" }) };
+    let Some((quant, target)) = super::conv::qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let params = match node.op_type.as_str() {
         "QLinearSigmoid" => Unary { kind: UnaryKind::Sigmoid as u32, ..Unary::default() },
         _ => Unary { kind: UnaryKind::LeakyRelu as u32, alpha: float(node, "alpha").unwrap_or(0.01), beta: 0.0 },
@@ -109,7 +111,9 @@ pub(super) fn unary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     }
     let name = node_name(node);
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
-        let Some((val, _)) = l.integers(x)? else { return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" }) };
+        let Some((val, _)) = l.integers(x)? else {
+            return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+        };
         return apply(l, node, &val, &quant, &target, |x| dunlin_engine::ops::unary::apply(&params, x));
     }
     let val = l.value(x)?;

@@ -59,7 +59,9 @@ fn integer(l: &mut Lowering<'_>, node: &NodeProto, groups: usize) -> Result<Opti
 /// `ConvTranspose` with constant weights.
 pub(super) fn conv_transpose(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let y = output(node)?;
-    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else { return l.refuse(Unsupported::NotConstant { input: 1, what: "weights" }) };
+    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "weights" });
+    };
     let groups = int(node, "group").unwrap_or(1) as usize;
     let y_shape = l.fact(y)?.shape.clone();
     let auto = text(node, "auto_pad").is_some_and(|a| a != "NOTSET");
@@ -82,7 +84,9 @@ pub(super) fn conv_transpose(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
         },
     };
     let val = l.value(need(node, 0)?)?;
-    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else { return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" }) };
+    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else {
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" });
+    };
     let per_group = shape[0] / groups;
     let out = outputs_first(&values, &shape, groups);
     let [kh, kw] = window.kernel.map(|k| k as usize);
