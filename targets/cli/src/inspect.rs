@@ -201,7 +201,7 @@ impl<'a> Described<'a> {
     #[must_use]
     pub fn memory(&self) -> Vec<(&'static str, usize)> {
         let own = self.package.manifest().target;
-        let fits = |target: &&str| own == "any" || own == **target;
+        let fits = |target: &&str| own == "any" || own == *target;
         let boards = TARGETS.into_iter().filter(|target| !matches!(*target, "any" | "host")).filter(fits);
         boards.filter_map(|target| Some((target, memory_on(&self.package, target).ok()?))).collect()
     }
