@@ -181,7 +181,7 @@ fn measure(item: &Item, count: usize, ms: f64) -> Result<(), String> {
     let result = written.and_then(|()| {
         model::with(&item.name, &bytes, best(), |_, running| {
             for (i, array) in inputs.iter().enumerate() {
-                fill(running, i, &format!("in0_{i}"), array)?;
+                fill(running, i, "of the model", &format!("in0_{i}"), array)?;
             }
             let mut peers: Vec<(String, Timed<'_>)> =
                 vec![("dunlin".to_owned(), Box::new(|ms| time(ms, || running.run().is_ok())))];

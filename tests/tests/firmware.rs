@@ -1,7 +1,8 @@
 //! The firmware: Cortex-M under QEMU verifies and applies a signed difference, tries it and keeps it, in the flash and
 //! memory that it may take.
 
-use dunlin::onnx::{Options, compile};
+use dunlin::onnx::{Options, compile, memory_on};
+use dunlin::{Block, Package};
 use dunlin_tests::firmware::{HELIUM, TARGETS, build, folder, missing};
 use dunlin_update::delta::{EncodeOptions, encode};
 
@@ -62,13 +63,18 @@ fn boards_run_their_own_kernels() {
         eprintln!("skipped: needs {what}");
         return;
     }
-    for (target, backend) in [(TARGETS[0], "dsp"), (TARGETS[1], "scalar"), (HELIUM, "mve")] {
+    let bytes = Block::from(&std::fs::read(folder().join("recorder/data/kws.dunlin")).expect("its package")[..]);
+    let package = Package::open(&bytes).expect("opens");
+    let boards = [(TARGETS[0], "dsp", "cortex-m4"), (TARGETS[1], "scalar", "cortex-m0"), (HELIUM, "mve", "cortex-m55")];
+    for (target, backend, name) in boards {
         let image = build(target, "inference", &[]).unwrap_or_else(|e| panic!("{target}: {e}"));
         let told = image.run().unwrap_or_else(|e| panic!("{target}: {e}"));
         println!("{target}: {told}");
         assert_eq!((&told["right"], &told["backend"]), (&true.into(), &backend.into()));
         let count = |key: &str| told[key].as_u64().expect("a number");
         assert_eq!(count("shapes"), 3 * 9 * 27 + 9 * 4 * 2 + 8 * 4 * 2);
+        // The compiler knows what the firmware asks for.
+        assert_eq!(memory_on(&package, name).ok(), usize::try_from(count("arena")).ok(), "{target}");
         assert!(backend == "scalar" || count("instructions") < count("scalar") * 2 / 3, "{told}");
     }
 }

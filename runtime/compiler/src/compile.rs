@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use dunlin_engine::ops;
 use dunlin_engine::{LoadError, Model};
-use dunlin_kernels::Scalar;
 use dunlin_package::{Builder, GoldenCase, ManifestDraft, PortDraft, StepNames};
 use dunlin_package::{DType, Package};
 use sha2::{Digest, Sha256};
@@ -13,8 +12,11 @@ use crate::emit::{Emitted, emit};
 use crate::error::{CompileError, ErrorKind};
 use crate::graph::{Graph, Id};
 use crate::import::{self, Pins};
-use crate::lower::{self, Lowered, Missing};
+use crate::kernels::{self, Kernels};
+use crate::lower::{self, Lowered};
 use crate::memory::Buffer;
+use crate::unsupported::{Missing, groups};
+use crate::verify;
 
 /// What to compile for, and what to put in.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +32,10 @@ pub struct Options {
     /// Transposed convolutions between integers become integer steps too. ONNX Runtime computes them in floats, so that
     /// results may differ from its own by a step; they are smaller and faster.
     pub integer: bool,
-    /// Vectors to put in the package.
+    /// Vectors to put in the package; they are run first, and have to match.
     pub golden: Vec<Golden>,
+    /// Puts the vectors in without running them, for tests of devices that have to refuse such a package.
+    pub unchecked_golden: bool,
     /// Greatest difference to the golden outputs that is no error; 0 for none.
     pub tolerance: f32,
     /// What the outputs' elements mean, for the first output.
@@ -58,6 +62,8 @@ pub struct Compiled {
     pub graph: Graph,
     /// Bytes of arena for tensors.
     pub arena_bytes: usize,
+    /// Bytes that the target's kernels need besides, as the manifest says.
+    pub scratch_bytes: usize,
     /// The least that any memory plan could take.
     pub lower_bound: usize,
     /// Where each buffer lies, when it is used, and its name.
@@ -87,9 +93,13 @@ fn compile_unguarded(onnx: &[u8], options: &Options) -> Result<Compiled, Compile
     }
     graph.sweep();
     let emitted = emit(&graph)?;
-    let package = write(onnx, options, &graph, &emitted, subgraphs)?;
+    let (package, scratch_bytes) = write(onnx, options, &graph, &emitted, subgraphs)?;
+    if !options.unchecked_golden {
+        verify::golden(&package, &options.golden, options.tolerance)?;
+    }
     Ok(Compiled {
         package,
+        scratch_bytes,
         missing,
         graph,
         arena_bytes: emitted.arena_bytes,
@@ -99,12 +109,16 @@ fn compile_unguarded(onnx: &[u8], options: &Options) -> Result<Compiled, Compile
 }
 
 fn refuse(missing: &[Missing], target: &str) -> CompileError {
-    let mut text = format!("{target} has nothing but the engine, and the engine cannot run every node:");
-    for m in missing {
-        let _ = write!(text, "\n  node '{}' ({}): {}", m.node, m.op, m.reason);
+    let mut text = format!("target '{target}' has no tract, and the engine does not support:");
+    let groups = groups(missing);
+    for group in &groups {
+        let _ = write!(text, "\n  {group}");
     }
-    CompileError::unsupported(text)
-        .hint("replace these operators, or compile with --target host, where tract runs them")
+    let advice = groups.iter().find_map(|group| group.reason.advice());
+    CompileError::unsupported(text).hint(match advice {
+        Some(advice) => advice.to_owned(),
+        None => "replace these operators, or compile with --target host, where tract runs them".to_owned(),
+    })
 }
 
 /// The engine's proof fails where the graph contradicts itself in a way that inference let pass.
@@ -132,9 +146,10 @@ fn write(
     graph: &Graph,
     emitted: &Emitted,
     foreign: Vec<Vec<u8>>,
-) -> Result<Vec<u8>, CompileError> {
-    let model = Model::<Scalar>::from_parts_hybrid(&emitted.plan, &emitted.weights, ops::all());
+) -> Result<(Vec<u8>, usize), CompileError> {
+    let model = Model::<Kernels>::from_parts_hybrid(&emitted.plan, &emitted.weights, ops::all());
     let model = model.map_err(|e| unsound(&e, graph, emitted))?;
+    let scratch_bytes = kernels::scratch_len(&model, if foreign.is_empty() { &options.target } else { "host" });
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     let port = |labels: &[String]| {
         let labels = labels.to_vec();
@@ -158,7 +173,7 @@ fn write(
             target: if foreign.is_empty() { or(&options.target, "any") } else { "host".to_owned() },
             ops_version: 1,
             arena_bytes: emitted.arena_bytes as u32,
-            scratch_bytes: model.scratch_len(Scalar) as u32,
+            scratch_bytes: u32::try_from(scratch_bytes).unwrap_or(u32::MAX),
             lower_bound_bytes: emitted.lower_bound as u32,
             macs: graph.steps.iter().map(|s| s.macs).sum(),
             source_digest: Sha256::digest(onnx).into(),
@@ -188,5 +203,5 @@ fn write(
     };
     let bytes = builder.build().map_err(|e| CompileError::new(ErrorKind::TooLarge, e.to_string()))?;
     Package::open(&bytes).map_err(|e| CompileError::internal(e.to_string()))?;
-    Ok(bytes)
+    Ok((bytes, scratch_bytes))
 }

@@ -16,8 +16,10 @@ pub enum ErrorKind {
     Unsupported,
     /// A scale or zero point that no arithmetic can use.
     Quantization,
-    /// Golden vectors or other side files that do not fit the model.
+    /// Golden vectors that do not fit the model's inputs and outputs.
     Golden,
+    /// Outputs that differ from the golden vectors by more than the tolerance.
+    Differs,
     /// A limit of the package format.
     TooLarge,
     /// A fault of this compiler: please report it.

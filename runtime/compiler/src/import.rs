@@ -43,6 +43,100 @@ impl Pins {
     }
 }
 
+/// An input or output as an ONNX file declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSummary {
+    /// Its name.
+    pub name: String,
+    /// Its element type, as numpy names it; `unknown` when the file has none.
+    pub dtype: String,
+    /// Its extents; those that are open by their name, or `?`.
+    pub dims: Vec<String>,
+    /// Whether every extent is a number.
+    pub fixed: bool,
+}
+
+impl std::fmt::Display for PortSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "'{}' {} [{}]", self.name, self.dtype, self.dims.join(","))
+    }
+}
+
+fn summary(info: &ValueInfoProto) -> PortSummary {
+    use tensor_shape_proto::dimension::Value;
+    let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
+        _ => None,
+    };
+    let dtype = tensor.and_then(|t| tract_onnx::pb::tensor_proto::DataType::try_from(t.elem_type).ok());
+    let dims = tensor.and_then(|t| t.shape.as_ref()).map(|shape| {
+        let dims = shape.dim.iter().map(|dim| match &dim.value {
+            Some(Value::DimValue(extent)) if *extent >= 0 => extent.to_string(),
+            Some(Value::DimParam(name)) if !name.is_empty() => name.clone(),
+            _ => "?".to_owned(),
+        });
+        dims.collect::<Vec<_>>()
+    });
+    PortSummary {
+        name: info.name.clone(),
+        dtype: dtype.map_or_else(|| "unknown".to_owned(), |d| numpy_name(d).to_owned()),
+        fixed: !open(info),
+        dims: dims.unwrap_or_else(|| vec!["...".to_owned()]),
+    }
+}
+
+fn numpy_name(dtype: tract_onnx::pb::tensor_proto::DataType) -> &'static str {
+    use tract_onnx::pb::tensor_proto::DataType;
+    match dtype {
+        DataType::Float => "float32",
+        DataType::Double => "float64",
+        DataType::Float16 => "float16",
+        DataType::Int8 => "int8",
+        DataType::Uint8 => "uint8",
+        DataType::Int16 => "int16",
+        DataType::Uint16 => "uint16",
+        DataType::Int32 => "int32",
+        DataType::Uint32 => "uint32",
+        DataType::Int64 => "int64",
+        DataType::Uint64 => "uint64",
+        DataType::Bool => "bool",
+        DataType::String => "string",
+        _ => "unknown",
+    }
+}
+
+/// Returns the inputs and outputs that an ONNX file declares, without compiling it; `None` when the bytes are no ONNX model.
+#[must_use]
+pub fn ports(bytes: &[u8]) -> Option<(Vec<PortSummary>, Vec<PortSummary>)> {
+    let graph = ModelProto::decode(bytes).ok()?.graph?;
+    if graph.node.is_empty() && graph.output.is_empty() {
+        return None;
+    }
+    let constants: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|i| !constants.contains(&i.name.as_str())).map(summary).collect();
+    Some((inputs, graph.output.iter().map(summary).collect()))
+}
+
+/// Returns the options that pin the inputs which a model leaves open and `pins` does not give.
+fn missing_pins(graph: &GraphProto, pins: &Pins) -> Vec<String> {
+    let constants: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|i| !constants.contains(&i.name.as_str()));
+    let mut options = Vec::new();
+    for port in inputs.map(summary) {
+        if pins.shapes.contains_key(&port.name) || pins.values.contains_key(&port.name) {
+            continue;
+        }
+        if port.dtype == "int64" && port.dims.is_empty() {
+            options.push(format!("--input-value {}=N", port.name));
+        } else if !port.fixed {
+            // What is open is most often the batch.
+            let example = port.dims.iter().map(|d| d.parse::<u64>().map_or_else(|_| "1".to_owned(), |n| n.to_string()));
+            options.push(format!("--input-shape {}={}", port.name, example.collect::<Vec<_>>().join(",")));
+        }
+    }
+    options
+}
+
 /// Whether an input's shape has an extent that is no number.
 fn open(input: &ValueInfoProto) -> bool {
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
@@ -109,8 +203,9 @@ pub(crate) fn import(bytes: &[u8], pins: &Pins) -> Result<Imported, CompileError
             check::graph(graph, &operators)?;
         }
         let analysed = analyse(&model, pins)?;
-        if !resolve::inline_branches(&mut model, &analysed)? {
-            return finish(model, analysed);
+        let missing = model.graph.as_ref().map(|g| missing_pins(g, pins)).unwrap_or_default();
+        if !resolve::inline_branches(&mut model, &analysed, &missing)? {
+            return finish(model, analysed, pins);
         }
     }
     Err(CompileError::unsupported("branches are nested too deeply"))
@@ -192,7 +287,7 @@ fn infer(model: &ModelProto, pins: &Pins) -> Result<Analysed, CompileError> {
     Ok(Analysed { facts, error })
 }
 
-fn finish(model: ModelProto, analysed: Analysed) -> Result<Imported, CompileError> {
+fn finish(model: ModelProto, analysed: Analysed, pins: &Pins) -> Result<Imported, CompileError> {
     let graph = model.graph.as_ref().ok_or_else(|| CompileError::invalid("no graph"))?;
     let constants: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let inputs: Vec<String> =
@@ -204,7 +299,10 @@ fn finish(model: ModelProto, analysed: Analysed) -> Result<Imported, CompileErro
                 ErrorKind::DynamicShape,
                 format!("input '{input}' has no fixed shape: {:?}", fact.map(|f| f.shape.clone())),
             )
-            .hint(format!("give it one: --input-shape {input}=1,3,224,224")));
+            .hint(match &missing_pins(graph, pins)[..] {
+                [] => format!("give it one: --input-shape {input}=1,3,224,224"),
+                missing => format!("fix the open inputs, for example with {}", missing.join(" ")),
+            }));
         }
     }
     let mut facts = HashMap::new();

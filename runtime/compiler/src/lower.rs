@@ -32,6 +32,7 @@ use tract_onnx::prelude::{DatumType, Tensor};
 use crate::error::CompileError;
 use crate::graph::{Graph, Id};
 use crate::import::{Fact, Imported, node_name};
+use crate::unsupported::{Missing, Unsupported};
 
 /// How the integers of a tensor stand for numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,17 +118,6 @@ impl Activation {
     }
 }
 
-/// A node that the engine has no operator for.
-#[derive(Clone, Debug)]
-pub struct Missing {
-    /// Its name.
-    pub node: String,
-    /// Its operator.
-    pub op: String,
-    /// Why it cannot become a step.
-    pub reason: String,
-}
-
 /// The state of a lowering.
 pub(crate) struct Lowering<'i> {
     pub(crate) imported: &'i Imported,
@@ -144,6 +134,10 @@ pub(crate) struct Lowering<'i> {
     /// Subgraphs for another executor.
     pub(crate) subgraphs: Vec<Vec<u8>>,
     pub(crate) missing: Vec<Missing>,
+    /// Why the node that is being lowered has no step.
+    refusal: Option<Unsupported>,
+    /// Values that follow from scales and zero points that are computed at run time.
+    dynamic: HashSet<String>,
 }
 
 /// What a lowering gives.
@@ -178,6 +172,8 @@ pub(crate) fn lower(imported: &Imported, integer: bool) -> Result<Lowered, Compi
         pending: Vec::new(),
         subgraphs: Vec::new(),
         missing: Vec::new(),
+        refusal: None,
+        dynamic: HashSet::new(),
     };
     for name in &imported.inputs {
         lowering.input(name)?;
@@ -413,6 +409,7 @@ impl<'i> Lowering<'i> {
         if node.output.iter().all(known) {
             return Ok(());
         }
+        self.refusal = None;
         let done = match node.op_type.as_str() {
             "QuantizeLinear" => linear::quantize(self, node)?,
             "DequantizeLinear" => linear::dequantize(self, node)?,
@@ -453,14 +450,46 @@ impl<'i> Lowering<'i> {
             _ => table::unary(self, node)?,
         };
         if !done {
-            self.missing.push(Missing {
-                node: node_name(node),
-                op: node.op_type.clone(),
-                reason: "the engine has no operator for this form".into(),
-            });
+            let reason = self.refusal.take().unwrap_or(Unsupported::Operator);
+            let reason = self.traced(node, reason);
+            self.missing.push(Missing { node: node_name(node), op: node.op_type.clone(), reason });
             self.pending.push(node.clone());
         }
         Ok(())
+    }
+
+    /// Records why the node that is being lowered has no step. Always `Ok(false)`.
+    pub(crate) fn refuse(&mut self, reason: Unsupported) -> Result<bool, CompileError> {
+        self.refusal = Some(reason);
+        Ok(false)
+    }
+
+    /// Returns the reason that a tensor's elements, axes or type are not what an operator takes.
+    pub(crate) fn unfit(&self, name: &str, place: &str, supported: &'static str) -> Result<Unsupported, CompileError> {
+        let fact = self.fact(name)?;
+        Ok(match fact.shape.len() {
+            _ if fact.shape.contains(&0) => Unsupported::Empty,
+            axes if axes > dunlin_package::plan::MAX_RANK => Unsupported::Rank { axes, supported: "up to 6" },
+            _ => {
+                let dtype = onnx_type(fact.dtype);
+                Unsupported::Type { place: place.to_owned(), dtype, supported }
+            }
+        })
+    }
+
+    /// Replaces a reason by dynamic quantization where that is where it comes from.
+    fn traced(&mut self, node: &NodeProto, reason: Unsupported) -> Unsupported {
+        let begins = reason == Unsupported::DynamicQuantization;
+        let follows = node.input.iter().any(|name| self.dynamic.contains(name));
+        if !begins && !follows {
+            return reason;
+        }
+        // What is in floats again can be anything.
+        let integers = |name: &String| self.fact(name).is_ok_and(|fact| fact.dtype != DatumType::F32);
+        if begins || node.output.first().is_some_and(integers) {
+            self.dynamic.extend(node.output.iter().cloned());
+        }
+        Unsupported::DynamicQuantization
     }
 
     /// Makes one step for another executor of the nodes that wait for it.
@@ -510,6 +539,25 @@ impl<'i> Lowering<'i> {
             self.define(&name, id, &shape, unsigned);
         }
         Ok(())
+    }
+}
+
+/// Returns the name that ONNX and numpy give a type.
+pub(crate) fn onnx_type(dtype: DatumType) -> String {
+    match dtype {
+        DatumType::Bool => "bool".into(),
+        DatumType::U8 => "uint8".into(),
+        DatumType::I8 => "int8".into(),
+        DatumType::U16 => "uint16".into(),
+        DatumType::I16 => "int16".into(),
+        DatumType::U32 => "uint32".into(),
+        DatumType::I32 => "int32".into(),
+        DatumType::U64 => "uint64".into(),
+        DatumType::I64 | DatumType::TDim => "int64".into(),
+        DatumType::F16 => "float16".into(),
+        DatumType::F32 => "float32".into(),
+        DatumType::F64 => "float64".into(),
+        other => format!("{other:?}").to_lowercase(),
     }
 }
 

@@ -40,6 +40,7 @@ pub use block::Block;
 #[cfg(feature = "onnx")]
 pub mod onnx {
     pub use dunlin_compiler::{
-        CompileError, Compiled, ErrorKind, Executor, Golden, Missing, Options, Pins, compile, graph, memory,
+        CompileError, Compiled, ErrorKind, Executor, Golden, Group, Kernels, Missing, Options, Pins, PortSummary,
+        Unsupported, compile, graph, groups, memory, memory_on, ports,
     };
 }

@@ -8,13 +8,13 @@ use dunlin::onnx::{Options, Pins};
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Reading ONNX files")]
 pub struct Import {
-    /// Shape of an input that leaves extents open; may be given several times
+    /// Shape of an input with open dimensions; repeatable
     #[arg(long, value_name = "NAME=D,D,...", value_parser = shape)]
     pub input_shape: Vec<(String, Vec<usize>)>,
-    /// A whole number that a scalar input always holds, so that branches on it can be resolved
+    /// Constant for an integer scalar input; repeatable
     #[arg(long, value_name = "NAME=N", value_parser = value)]
     pub input_value: Vec<(String, i64)>,
-    /// Compute transposed convolutions between integers in integers, which ONNX Runtime does in floats
+    /// Compute quantized transposed convolutions in integers
     #[arg(long)]
     pub integer: bool,
 }

@@ -10,32 +10,37 @@ use serde_json::{Value, json};
 use crate::arguments::Import;
 use crate::failure::{Failure, Outcome};
 use crate::model::{self, File, Running, fill};
+use crate::output::{Tone, paint};
 use crate::samples::Samples;
+use crate::table::{duration, grouped, significant};
 use crate::verify;
 
 /// Measures latency, load time and memory.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Bench {
-    /// A package or an ONNX file
+    /// Package or ONNX file
     pub model: String,
-    /// npz file with inputs, and with outputs to be compared; without one, the package's golden vectors, or zeros
+    /// npz file with inputs, and outputs to compare [default: golden vectors, or zeros]
     #[arg(long, value_name = "FILE.npz")]
     pub npz: Option<String>,
-    /// Threads; the engine uses one
+    /// Number of threads; the engine uses one
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
-    /// Milliseconds of runs that are not counted
+    /// Warm-up time in milliseconds
     #[arg(long, default_value_t = 60.0, value_name = "MS")]
     pub warmup_ms: f64,
-    /// Milliseconds of runs that are counted, three at least
+    /// Measured time in milliseconds; at least three runs
     #[arg(long, default_value_t = 300.0, value_name = "MS")]
     pub min_ms: f64,
-    /// The kernels to use
+    /// Kernels to use
     #[arg(long, default_value = "best")]
     pub backend: String,
-    /// Stay, and answer each line 'RUN <ms>' with a line of JSON
+    /// Serve: one JSON result per `RUN <ms>` line on stdin
     #[arg(long)]
     pub serve: bool,
+    /// Load and run a package once, print the peak memory of this process
+    #[arg(long, hide = true)]
+    pub rss_probe: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub import: Import,
@@ -65,14 +70,39 @@ fn peak_kib() -> Option<u64> {
     status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
+/// Peak memory, KiB, of a fresh process that loads the package and runs it once: the compiler, if the model came from an ONNX
+/// file, and this program's own buffers are not in it. `None` where that cannot be measured.
+fn fresh_peak_kib(package: &[u8], backend: &str) -> Option<u64> {
+    use std::io::Write as _;
+    let program = std::env::current_exe().ok().filter(|p| p.file_stem().is_some_and(|name| name == "dunlin"))?;
+    let mut file = tempfile::NamedTempFile::new().ok()?;
+    file.write_all(package).ok()?;
+    let mut command = std::process::Command::new(program);
+    command.arg("bench").arg(file.path()).args(["--rss-probe", "--backend", backend]);
+    let output = command.stderr(std::process::Stdio::null()).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
 impl Bench {
-    /// Does it.
+    fn probe(&self) -> Outcome<()> {
+        let bytes = dunlin::Block::from(&model::read(&self.model)?[..]);
+        model::with(&self.model, &bytes, model::backend(&self.backend)?, |_, running| running.run())?;
+        if let Some(kib) = peak_kib() {
+            println!("{kib}");
+        }
+        Ok(())
+    }
+
+    /// Measures, and prints the result.
     ///
     /// # Errors
     /// Names the file or array.
     pub fn run(&self, json: bool) -> Outcome<()> {
+        if self.rss_probe {
+            return self.probe();
+        }
         if self.threads > 1 {
-            eprintln!("note: the engine runs on one thread");
+            crate::output::report("note", "the engine runs on one thread");
         }
         let given = self.npz.as_deref().map(Samples::read).transpose()?;
         let shapes = given.as_ref().map(Samples::shapes).unwrap_or_default();
@@ -92,13 +122,15 @@ impl Bench {
                 let before = worst.take().unwrap_or_else(|| vec![0.0; all.len()]);
                 worst = Some(before.iter().zip(all).map(|(w, d)| w.max(d.largest)).collect());
             }
-            for (i, array) in samples.inputs.iter().flatten().take(package.manifest().inputs().len()).enumerate() {
-                fill(running, i, &format!("in0_{i}"), array)?;
+            for ((i, array), port) in samples.inputs.iter().flatten().enumerate().zip(package.manifest().inputs()) {
+                fill(running, i, port.name, &format!("in0_{i}"), array)?;
             }
             time(running, self.warmup_ms)?;
+            let rss_kb = fresh_peak_kib(&file.bytes, &self.backend);
             let common = json!({"model": self.model, "backend": backend.name(), "threads": 1,
                 "load_ns": running.load_ns, "compile_ns": compile_ns, "arena_bytes": running.arena,
-                "package_bytes": file.bytes.len(), "max_abs_diff": worst});
+                "packed_bytes": running.packed, "package_bytes": file.bytes.len(), "rss_kb": rss_kb,
+                "max_abs_diff": worst});
             if self.serve {
                 for line in std::io::stdin().lock().lines() {
                     let Ok(line) = line else { break };
@@ -116,20 +148,30 @@ impl Bench {
             }
             let mut sorted = times;
             sorted.sort_unstable();
-            let us = |share| quantile(&sorted, share) as f64 / 1e3;
-            println!("{}  {}, 1 thread, {} runs", self.model, backend.name(), sorted.len());
-            println!("  p10 {:.1} us  median {:.1} us  p90 {:.1} us", us(0.1), us(0.5), us(0.9));
+            let at = |share| duration(quantile(&sorted, share) as f64);
             println!(
-                "  load {:.2} ms  arena {} bytes  package {} bytes",
-                running.load_ns as f64 / 1e6,
-                running.arena,
-                file.bytes.len()
+                "{}  {}, 1 thread, {} runs",
+                paint(Tone::Heading, &self.model),
+                backend.name(),
+                grouped(sorted.len() as u64)
             );
+            println!("  p10 {}  median {}  p90 {}", at(0.1), paint(Tone::Heading, &at(0.5)), at(0.9));
+            println!("  load {}", duration(running.load_ns as f64));
+            println!(
+                "  memory: package {} bytes, arena {} bytes, repacked weights {} bytes",
+                grouped(file.bytes.len() as u64),
+                grouped(running.arena as u64),
+                grouped(running.packed as u64)
+            );
+            if let Some(kib) = rss_kb {
+                println!("  peak of a process that loads and runs it: {} KB (this program included)", grouped(kib));
+            }
             if let Some(ns) = compile_ns {
-                println!("  compiled from ONNX in {:.2} ms", ns as f64 / 1e6);
+                println!("  compiled from ONNX in {}", duration(ns as f64));
             }
             if let Some(worst) = worst {
-                println!("  largest difference by output {worst:?}");
+                let worst: Vec<String> = worst.into_iter().map(significant).collect();
+                println!("  largest difference by output: {}", worst.join(", "));
             }
             Ok(())
         })
@@ -143,6 +185,5 @@ fn with_times(mut record: Value, times: &[u64]) -> Value {
     record["p10_ns"] = json!(quantile(&sorted, 0.1));
     record["median_ns"] = json!(quantile(&sorted, 0.5));
     record["p90_ns"] = json!(quantile(&sorted, 0.9));
-    record["rss_kb"] = json!(peak_kib());
     record
 }

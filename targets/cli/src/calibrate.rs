@@ -18,22 +18,22 @@ use crate::dataset::Data;
 use crate::drift::watched;
 use crate::failure::{Code, Failure, Outcome};
 use crate::model::{self, File};
-use crate::table::{grouped, table};
+use crate::range::{self, Outside};
+use crate::table::{grouped, significant, table};
 use crate::trust::hex;
 
 /// Longest embedding that is whitened: the covariance has this many rows.
 const MAX_EMBEDDING: usize = 1024;
 
-/// Runs a model on data as it should be and writes what it saw into the package, as the reference that devices and
-/// `dunlin drift` compare with.
+/// Adds a drift reference, computed from validation data, to a package.
 ///
-/// The data should be like that of devices in good order: a validation set, 500 samples or more. The package's digest
-/// changes, and its signatures are dropped: calibrate before signing.
+/// Devices and `dunlin drift` compare their inputs and outputs with it. Use data like that of devices in good order, 500
+/// samples or more. The digest changes and signatures are dropped: calibrate before signing.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Calibrate {
-    /// A package or an ONNX file
+    /// Package or ONNX file
     pub model: String,
-    /// The package to write; when absent, the model's name with .dunlin
+    /// Package to write [default: the model's name with .dunlin]
     #[arg(short, long, value_name = "OUT.dunlin")]
     pub output: Option<String>,
     #[command(flatten)]
@@ -55,25 +55,28 @@ pub struct Choice<T>(pub Option<T>);
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "What devices watch")]
 pub struct Watch {
-    /// A number of a tensor: input:0:mean, input:0:range, output:1:17 (an element); up to four. The first input's mean
-    /// and range when absent; 'none'
-    #[arg(long, value_name = "TENSOR:NUMBER", value_parser = feature)]
+    /// Statistic that devices record, up to four, or 'none'
+    ///
+    /// As input:0:mean, input:0:range, or output:1:17 for one element. Default: mean and range of the first input.
+    #[arg(long, value_name = "TENSOR:STATISTIC", value_parser = feature)]
     pub watch: Vec<Option<(Port, Statistic)>>,
-    /// The tensor that stands for what the model saw: output:1, or input:0:8 to add up every 8 pooled elements. The last
-    /// output when absent, if it is short enough; 'none'
+    /// Tensor used as embedding for drift detection, or 'none'
+    ///
+    /// As output:1, or input:0:8 to sum every 8 elements. Default: the last output, if it is short enough.
     #[arg(long, value_name = "TENSOR[:POOL]", value_parser = embedding)]
     pub embedding: Option<Choice<(Port, u32)>>,
-    /// The output whose greatest element is the class. The first when absent, if the data has labels or the model names
-    /// its classes; 'none'
+    /// Output whose largest element is the class, or 'none'
+    ///
+    /// Default: the first, if the data has labels or the model names its classes.
     #[arg(long, value_name = "N", value_parser = class_output)]
     pub class_output: Option<Choice<u8>>,
-    /// How sure the model is: its greatest output, or that after a softmax. When absent, what the first output looks like
+    /// Confidence: the largest output as it is, or after a softmax
     #[arg(long, value_name = "HOW", value_parser = clap::builder::PossibleValuesParser::new(["greatest", "softmax"]))]
     pub confidence: Option<String>,
-    /// Microseconds that an inference should take at most on a device
+    /// Latency deadline of an inference in microseconds; 0: none
     #[arg(long, default_value_t = 0, value_name = "US")]
     pub deadline: u32,
-    /// How far the embedding's covariance is drawn towards a multiple of the identity, 0 to 1
+    /// Shrinkage of the embedding's covariance, 0 to 1
     #[arg(long, default_value_t = 0.05, value_name = "X")]
     pub shrinkage: f64,
 }
@@ -246,10 +249,14 @@ impl Calibrate {
             bar.set_style(style);
         }
         bar.set_message("running");
+        let mut counters = Outside::of_package(&package);
         model::with(&self.model, &file.bytes, best(), |_, running| {
             for (k, sample) in data.inputs.iter().enumerate() {
                 let ports: Vec<_> = manifest.inputs().collect();
                 for (i, bytes) in sample.iter().enumerate() {
+                    if let Some(Some(counter)) = counters.get_mut(i) {
+                        counter.add(bytes);
+                    }
                     running.session.input(i).into_bytes().copy_from_slice(bytes);
                 }
                 running.run()?;
@@ -273,6 +280,7 @@ impl Calibrate {
             }
             Ok(())
         })?;
+        bar.suspend(|| range::report(&package, &counters));
         bar.set_message("computing");
         let finished = calibrator.clone().finish();
         let finished = match finished {
@@ -298,7 +306,9 @@ impl Calibrate {
         let dropped = package.seal().len();
         let digests = (hex(&package.digest()), hex(&written.digest()));
         if json {
-            println!("{}", self.json(&path, &spec, &calibrated, section.len(), &digests, dropped));
+            let mut record = self.json(&path, &spec, &calibrated, section.len(), &digests, dropped);
+            record["outside_range"] = counters.iter().map(|c| json!(c.as_ref().map(Outside::share))).collect();
+            println!("{record}");
         } else {
             self.tell(&path, &spec, &calibrated, section.len(), manifest);
             println!("  digest {} (was {})", &digests.1[..16], &digests.0[..16]);
@@ -351,8 +361,10 @@ impl Calibrate {
             add("confidence", format!("{how}{labels}"), c.confidence.len());
         }
         for (&(port, statistic), q) in spec.features.iter().zip(&c.features) {
-            let (least, most) = (q.edges.first().copied().unwrap_or(0.0), q.edges.last().copied().unwrap_or(0.0));
-            add("watched", format!("{}, {least:.4} to {most:.4}", watched(port, statistic)), q.counts.len());
+            let least = q.edges.first().copied().unwrap_or(0.0);
+            let most = q.edges.last().copied().unwrap_or(0.0);
+            let (least, most) = (significant(f64::from(least)), significant(f64::from(most)));
+            add("watched", format!("{}, {least} to {most}", watched(port, statistic)), q.counts.len());
         }
         match &c.projection {
             Some(p) => add(

@@ -14,18 +14,19 @@ use crate::npz::{self, Array};
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Reading data")]
 pub struct Data {
-    /// An npz file, or a folder of them. Arrays are named as the model's inputs are, or 'x' for a model with one; the
-    /// first axis counts samples. Or in{k}_{i} for sample k and input i
+    /// npz file, or a folder of them
+    ///
+    /// Arrays are named after the model's inputs, or x for a model with one; the first axis counts samples. Or in{k}_{i} for
+    /// sample k and input i.
     #[arg(long, value_name = "DIR|FILE.npz")]
     pub data: String,
-    /// The right answers, whole numbers: an array of the npz files, or a text file with one a line. 'y' where there is
-    /// such an array
+    /// Labels: array of the npz files, or text file [default: y]
     #[arg(long, value_name = "ARRAY|FILE.txt")]
     pub labels: Option<String>,
-    /// What a stored value is multiplied by where the model takes floats
+    /// Factor for stored values where the model takes floats
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_name = "X")]
     pub scale: f32,
-    /// What is added then
+    /// Offset added after --scale
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_name = "X")]
     pub offset: f32,
 }
@@ -55,7 +56,7 @@ pub fn numbers(key: &str, array: &Array) -> Outcome<Vec<f64>> {
         "<i8" => b.as_chunks().0.iter().map(|c| i64::from_le_bytes(*c) as f64).collect(),
         "<f4" => b.as_chunks().0.iter().map(|c| f64::from(f32::from_le_bytes(*c))).collect(),
         "<f8" => b.as_chunks().0.iter().map(|c| f64::from_le_bytes(*c)).collect(),
-        other => return Err(Failure::damaged(key, format!("has type {other}, which is not read here"))),
+        other => return Err(Failure::damaged(key, format!("is {}, which is not supported", model::plain_type(other)))),
     })
 }
 
@@ -190,8 +191,9 @@ impl Data {
             return Err(Failure::damaged(
                 &key,
                 format!(
-                    "has shape {:?}, the model takes {:?}: samples are counted along the first axis",
+                    "has shape {:?}, the model's input '{}' takes {:?}\n  hint: the first axis counts samples",
                     array.shape,
+                    port.name,
                     port.shape()
                 ),
             ));
@@ -204,10 +206,11 @@ impl Data {
             return Ok(values.chunks_exact(elements).map(bytes).collect());
         }
         if array.dtype != model::numpy(port.dtype) {
-            return Err(Failure::damaged(
-                &key,
-                format!("has type {}, the model takes {}", array.dtype, model::numpy(port.dtype)),
-            ));
+            return Err(Failure::damaged(&key, {
+                let wanted = model::plain_type(model::numpy(port.dtype));
+                let has = model::plain_type(&array.dtype);
+                format!("is {has}, the model's input '{}' is {wanted}\n  hint: array.astype('{wanted}')", port.name)
+            }));
         }
         Ok(array.bytes.chunks_exact(port.byte_len().max(1)).map(<[u8]>::to_vec).collect())
     }

@@ -9,20 +9,20 @@ use crate::model;
 use crate::table::{grouped, table};
 use crate::trust::hex;
 
-/// Makes a patch, which is decoded once before it is written.
+/// Creates a patch from one package to another; it is decoded once before it is written.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Delta {
-    /// The package that devices have
+    /// Package that devices have
     pub base: String,
-    /// The package that they shall have
+    /// Package to update to
     pub new: String,
-    /// Where to write the patch
+    /// Patch to write
     #[arg(short, long, value_name = "OUT.patch")]
     pub output: String,
-    /// Bytes of the new package after which decoding can begin again; fewer make a larger patch
+    /// Bytes between resume points; fewer make a larger patch
     #[arg(long, default_value_t = MAX_BLOCK, value_parser = clap::value_parser!(u32).range(1024..=i64::from(MAX_BLOCK)))]
     pub block: u32,
-    /// Show what became of each tensor
+    /// Print the operation for each tensor
     #[arg(long)]
     pub regions: bool,
 }
@@ -39,8 +39,8 @@ impl Delta {
         let encoded = encode(Some(&base), &new, &EncodeOptions { block: self.block });
         bar.finish_and_clear();
         let Encoded { patch, regions } = encoded.map_err(|error| match &error {
-            EncodeError::Package { which: "base", error } => Failure::damaged(&self.base, error),
-            EncodeError::Package { error, .. } => Failure::damaged(&self.new, error),
+            EncodeError::Package { which: "base", error } => Failure::package(&self.base, &base, error),
+            EncodeError::Package { error, .. } => Failure::package(&self.new, &new, error),
             EncodeError::TooLarge => Failure::damaged(&self.new, &error),
             EncodeError::Fault => Failure::new(Code::Internal, error.to_string()),
         })?;

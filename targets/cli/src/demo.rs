@@ -12,23 +12,22 @@ use crate::failure::{Code, Failure, Outcome};
 use story::Story;
 use world::World;
 
-/// Compiles the repository's models and scores them on real test data; then starts a fleet server and simulated devices that
-/// really run a model, rolls a better version out to all of them, and a bad one that has to be caught and taken back.
+/// Scores the bundled models, then rolls a good and a bad version out to a simulated fleet.
 ///
 /// The server is the real one, on this machine alone and with a clock that is set forward. The devices are simulated: engine,
 /// updates, trials, signatures, reports and images are real; their latencies are drawn and their days pass in moments.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Demo {
-    /// Only the models
+    /// Score the models only
     #[arg(long)]
     models: bool,
-    /// Devices
+    /// Number of devices
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(80..=2000))]
     devices: u32,
-    /// Draws the same each time: keys, images, moments. Who is in which cohort is drawn by the server's secret
+    /// Random seed for keys, images and times
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Go on serving afterwards, so that the dashboard can be looked at, until Ctrl-C
+    /// Keep the dashboard running afterwards, until Ctrl-C
     #[arg(long, conflicts_with = "models")]
     serve: bool,
 }
@@ -65,7 +64,9 @@ impl Demo {
             story.into_world().serve(json)?;
         }
         told.map_err(|f| match f.code {
-            Code::Differs => Failure::new(Code::Differs, format!("the story did not go as it should: {}", f.text)),
+            Code::Differs => {
+                Failure::new(Code::Differs, format!("the demo did not reach the expected result: {}", f.text))
+            }
             _ => f,
         })
     }

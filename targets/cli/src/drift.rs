@@ -18,32 +18,33 @@ use crate::table::grouped;
 use reports::{Reports, Window};
 use terminal::Style;
 
-/// Merges reports, draws what they count beside the package's reference and judges what has changed.
+/// Compares reports of devices with a package's drift reference.
 ///
 /// An alarm needs an effect that matters and an interval, drawn by device, that excludes 0; with --window also two such
 /// windows one after the other. Fewer than 500 inferences are not judged, which is no pass.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Command {
-    /// Archives of reports, or files with one report each, whose name is the device's
+    /// Report archives, or files with one report named after its device
     #[arg(required = true, value_name = "REPORTS")]
     pub reports: Vec<String>,
-    /// The package that the devices run, with what 'dunlin calibrate' wrote into it
+    /// Package that the devices run, with its reference
     #[arg(long, value_name = "PACKAGE")]
     pub reference: Option<String>,
-    /// Where to draw the histograms
+    /// Draw the histograms
     #[arg(long, value_name = "OUT.svg")]
     pub svg: Option<String>,
-    /// Parts the reports into windows of so many seconds by when they came, and raises alarms for two in a row
+    /// Split the reports into windows; two in a row raise an alarm
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub window: Option<u64>,
-    /// Writes all counts and verdicts for others: otlp=FILE, prometheus=FILE, prometheus-native=FILE, senml=FILE or
-    /// json=FILE; may be given several times
+    /// Export counts and verdicts; repeatable
+    ///
+    /// Formats: otlp, prometheus, prometheus-native, senml, json.
     #[arg(long, value_name = "FORMAT=FILE", value_parser = export)]
     pub export: Vec<(Format, String)>,
-    /// Ends with exit code 1 when there is an alarm of this level
+    /// Exit with code 1 on an alarm of this level
     #[arg(long, value_name = "LEVEL", value_parser = clap::builder::PossibleValuesParser::new(["warn", "act"]))]
     pub fail_on: Option<String>,
-    /// Draws of devices for each interval
+    /// Bootstrap resamples for each interval
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub resamples: usize,
 }

@@ -2,6 +2,8 @@
 
 use dunlin::onnx::{CompileError, ErrorKind};
 
+use crate::recognize::recognize;
+
 /// Exit codes, as `--help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -45,11 +47,25 @@ impl Failure {
         Self::new(Code::Damaged, format!("{path}: {why}"))
     }
 
+    /// An error of opening a package: what the file is, where that can be told.
+    #[must_use]
+    pub fn package(path: &str, bytes: &[u8], error: impl std::fmt::Display) -> Self {
+        if let Some(found) = recognize(bytes) {
+            return Self::damaged(path, format!("not a package: {}", found.text()));
+        }
+        if dunlin::onnx::ports(bytes).is_some() {
+            let hint = "compile it first: dunlin compile MODEL.onnx -o MODEL.dunlin";
+            return Self::damaged(path, format!("not a package: this is an ONNX model\n  hint: {hint}"));
+        }
+        Self::damaged(path, error)
+    }
+
     /// A compiler's error about a file.
     #[must_use]
     pub fn compiler(path: &str, error: &CompileError) -> Self {
         let code = match error.kind() {
             ErrorKind::NotOnnx | ErrorKind::InvalidGraph | ErrorKind::Quantization | ErrorKind::Golden => Code::Damaged,
+            ErrorKind::Differs => Code::Differs,
             ErrorKind::Internal => Code::Internal,
             _ => Code::Unsupported,
         };

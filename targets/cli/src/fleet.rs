@@ -1,6 +1,7 @@
 //! `dunlin fleet`: what operators do with a fleet server.
 
 pub mod client;
+mod context;
 mod devices;
 mod draft;
 mod drift;
@@ -18,24 +19,38 @@ pub mod view;
 mod watch;
 
 use crate::failure::Outcome;
+pub(crate) use profile::{contexts, names};
 
-/// Works with a fleet server. Its address and the token come from the environment (DUNLIN_FLEET_URL, DUNLIN_FLEET_TOKEN), or
-/// else from the profile that `login` writes.
+/// Works with a fleet server.
+///
+/// Address and token are those of --context, of the environment (DUNLIN_FLEET_URL and DUNLIN_FLEET_TOKEN), or of the context
+/// that `login` and `use` select. Where a digest is asked for, 6 or more of its first digits are enough.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Fleet {
+    /// Server to use, by the name that `login` gave it
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    context: Option<String>,
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
-    /// Keep a server's address and your token
+    /// Store a server's address and your token
     Login(profile::Login),
-    /// Show which keys the devices trust, and renew them
+    /// List the servers that `login` has stored
+    Contexts(profile::List),
+    /// Select the server for later commands
+    Use(profile::Use),
+    /// Show the server, and the token's name, role and tenant
+    Whoami(profile::Whoami),
+    /// Remove a server's address and token from this machine
+    Logout(profile::Logout),
+    /// Show or upload the keys that devices trust
     Root(root::Root),
-    /// Publish a package with its release, and differences from what the fleet runs
+    /// Publish a package, its release, and deltas to it
     Publish(publish::Publish),
-    /// Show what is published, and what devices measured while they ran it
+    /// Show published packages and their telemetry
     Packages(packages::Packages),
     /// Roll a package out in stages
     Rollout(rollout::Rollout),
@@ -45,32 +60,37 @@ enum Action {
     Resume(serving::Resume),
     /// Show where inference is stopped, and who obeys
     Serving(serving::Serving),
-    /// Show devices, put them into rings, revoke them
+    /// Show devices, assign rings, revoke devices
     Devices(devices::Devices),
     /// Show and set flags
     Flags(flags::Flags),
-    /// Show what devices count against their package's reference
+    /// Show drift of devices against their package's reference
     Drift(drift::Drift),
-    /// Show who may do what; make and revoke tokens
+    /// List, create and revoke tokens
     Tokens(tokens::Tokens),
-    /// Show your tenant and change its settings
+    /// Show your tenant or change its settings
     Tenant(tenants::Tenant),
-    /// Show, make and change all tenants
+    /// List, create and change tenants
     Tenants(tenants::Tenants),
-    /// Show alerts
+    /// Show and acknowledge alerts
     Alerts(journal::Alerts),
-    /// Show who did what, and check that the log is whole
+    /// Show the audit log and verify its hash chain
     Audit(journal::Audit),
 }
 
 impl Fleet {
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
-    /// Passes on what the server says, hint included.
+    /// The server's refusal with its hint, or why it cannot be reached.
     pub fn run(&self, json: bool) -> Outcome<()> {
+        profile::select(self.context.as_deref());
         match &self.action {
             Action::Login(login) => login.run(json),
+            Action::Contexts(list) => list.run(json),
+            Action::Use(select) => select.run(json),
+            Action::Logout(logout) => logout.run(json),
+            Action::Whoami(whoami) => whoami.run(&profile::client()?, json),
             Action::Root(root) => root.run(&profile::client()?, json),
             Action::Publish(publish) => publish.run(&profile::client()?, json),
             Action::Packages(packages) => packages.run(&profile::client()?, json),

@@ -7,7 +7,7 @@ use crate::failure::{Code, Failure, Outcome};
 use crate::model;
 use crate::trust::{KeyFolder, Read, hex, now, sign_all, unhex};
 
-/// Makes and changes the keys that devices trust.
+/// Creates and rotates the keys that devices trust.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Keys {
     #[command(subcommand)]
@@ -18,56 +18,56 @@ pub struct Keys {
 /// What is done with keys.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum Action {
-    /// Make a folder with keys for all roles and the first root document
+    /// Create keys for all roles and the first root document
     Init {
-        /// The folder, which must not hold a root document yet
+        /// New folder for the keys
         folder: String,
-        /// Root keys: how many have to sign, of how many
+        /// Root keys: REQUIRED/TOTAL signatures
         #[arg(long, default_value = "2/3", value_parser = quota)]
         root: (u8, u8),
-        /// Keys that sign what packages are
+        /// Keys that sign releases: REQUIRED/TOTAL
         #[arg(long, default_value = "1/1", value_parser = quota)]
         targets: (u8, u8),
-        /// Keys that sign who runs them
+        /// Keys that sign rollouts: REQUIRED/TOTAL
         #[arg(long, default_value = "1/1", value_parser = quota)]
         rollout: (u8, u8),
-        /// Let this key sign who runs packages, which somebody else has: a fleet server's, as `dunlin fleet root` shows it
+        /// Public key of the fleet server, for rollouts (`dunlin fleet root`)
         #[arg(long, value_name = "PUBLIC", value_parser = public, conflicts_with = "rollout")]
         rollout_key: Option<PublicKey>,
-        /// Keys of a distributor, who has to sign releases besides
+        /// Keys of a distributor, who co-signs releases
         #[arg(long, value_parser = quota)]
         distributor: Option<(u8, u8)>,
-        /// Days until devices take no offer under this root any more
+        /// Days until the root document expires
         #[arg(long, default_value_t = 730)]
         days: u64,
     },
-    /// Replace keys: the next root document, signed by the old root keys and the new
+    /// Replace keys: write the next root document
     Rotate {
-        /// The folder
+        /// Folder of the keys
         folder: String,
-        /// Whose keys
+        /// Role whose keys to replace
         #[arg(long, value_parser = role)]
         role: Role,
-        /// Only this one, by the beginning of its name; all of the role when absent
+        /// Replace only the key whose id begins so [default: all]
         #[arg(long)]
         key: Option<String>,
-        /// By this key, which somebody else has, in the place of a new one
+        /// Use this public key instead of a new one
         #[arg(long, value_name = "PUBLIC", value_parser = public)]
         by: Option<PublicKey>,
-        /// Days until devices take no offer under this root any more
+        /// Days until the root document expires
         #[arg(long, default_value_t = 730)]
         days: u64,
     },
-    /// Change how many keys of a role have to sign
+    /// Change how many keys of a role must sign
     Threshold {
-        /// The folder
+        /// Folder of the keys
         folder: String,
-        /// Whose
+        /// Role
         #[arg(long, value_parser = role)]
         role: Role,
-        /// How many; missing keys are made
+        /// Required signatures; missing keys are created
         threshold: u8,
-        /// Days until devices take no offer under this root any more
+        /// Days until the root document expires
         #[arg(long, default_value_t = 730)]
         days: u64,
     },
@@ -184,7 +184,7 @@ fn rotate(folder: &str, role: Role, key: Option<&str>, by: Option<PublicKey>, da
     let mut found = false;
     let (_, publics) = &mut draft.roles[role as usize];
     for public in publics.iter_mut() {
-        if key.is_none_or(|k| hex(&key_id(public)).starts_with(k)) {
+        if key.is_none_or(|k| hex(&key_id(public)).starts_with(&k.to_lowercase())) {
             *public = match by {
                 Some(by) => by,
                 None => keys.generate()?.public(),

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::npz::Array;
+use crate::recognize::{by_name, recognize};
 
 /// A file's bytes.
 ///
@@ -89,6 +90,9 @@ impl File {
             let stem = std::path::Path::new(path).file_stem();
             options.name = stem.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         }
+        if let Some(found) = by_name(path) {
+            return Err(Failure::damaged(path, found.text()));
+        }
         Self::from_bytes(path, &read(path)?, &options)
     }
 
@@ -101,6 +105,9 @@ impl File {
             let bytes = Block::from(bytes);
             Package::open(&bytes).map_err(|e| Failure::damaged(path, e))?;
             return Ok(Self { bytes, compiled: None });
+        }
+        if let Some(found) = recognize(bytes).or_else(|| by_name(path)) {
+            return Err(Failure::damaged(path, found.text()));
         }
         let bar = spinner("compiling");
         // tract's panics become errors; what the hook would print of them helps nobody.
@@ -124,6 +131,8 @@ pub struct Running<'s, 'a> {
     pub load_ns: u64,
     /// Bytes of arena.
     pub arena: usize,
+    /// Bytes of weights that were repacked for the backend.
+    pub packed: usize,
 }
 
 impl Running<'_, '_> {
@@ -160,7 +169,8 @@ pub fn with<T>(
     let session = Session::with_packed(&model, Arena::new(&mut memory), &packed, backend)
         .map_err(|e| Failure::new(Code::Internal, format!("{path}: {e}")))?;
     let load_ns = start.elapsed().as_nanos() as u64;
-    f(&package, &mut Running { session, executor, load_ns, arena })
+    let packed = packed.len();
+    f(&package, &mut Running { session, executor, load_ns, arena, packed })
 }
 
 /// numpy's code of a type.
@@ -176,24 +186,87 @@ pub fn numpy(dtype: DType) -> &'static str {
     }
 }
 
+/// Returns the name that people give to a numpy type code; the code where there is none.
+#[must_use]
+pub fn plain_type(code: &str) -> &str {
+    match code {
+        "|b1" => "bool",
+        "|i1" => "int8",
+        "|u1" => "uint8",
+        "<i2" => "int16",
+        "<u2" => "uint16",
+        "<i4" => "int32",
+        "<u4" => "uint32",
+        "<i8" => "int64",
+        "<u8" => "uint64",
+        "<f2" => "float16",
+        "<f4" => "float32",
+        "<f8" => "float64",
+        other => other,
+    }
+}
+
+fn plain(code: &str, shape: &[usize]) -> String {
+    let extents: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("{} [{}]", plain_type(code), extents.join(","))
+}
+
+/// Compares an array with the input or output that it is for.
+///
+/// # Errors
+/// Names the array, what it is and what the model has; the hint says which of type and shape to change.
+pub fn check_array(key: &str, array: &Array, side: &str, port: &str, dtype: DType, shape: &[u32]) -> Outcome<()> {
+    let wanted = numpy(dtype);
+    let shape: Vec<usize> = shape.iter().map(|&d| d as usize).collect();
+    let (has, takes) = (array.shape.iter().product::<usize>(), shape.iter().product::<usize>());
+    if array.dtype == wanted && has == takes {
+        return Ok(());
+    }
+    let name = plain_type(wanted);
+    let hint = match (array.dtype == wanted, has == takes) {
+        (false, true) => format!("convert it with numpy: array.astype('{name}')"),
+        (true, false) => format!("it has {has} elements, and the model takes {takes}: is it for another model?"),
+        _ => format!("both type and number of elements ({has}, not {takes}) differ: is it for another model?"),
+    };
+    Err(Failure::damaged(
+        key,
+        format!(
+            "is {}, the model's {side} '{port}' is {}\n  hint: {hint}",
+            plain(&array.dtype, &array.shape),
+            plain(wanted, &shape)
+        ),
+    ))
+}
+
 /// Fills an input from an array.
 ///
 /// # Errors
 /// Names the key, what is there and what is wanted.
-pub fn fill(running: &mut Running<'_, '_>, i: usize, key: &str, array: &Array) -> Outcome<()> {
+pub fn fill(running: &mut Running<'_, '_>, i: usize, name: &str, key: &str, array: &Array) -> Outcome<()> {
     let to = running.session.input(i);
     let Some(tensor) = to.tensor() else { return Err(Failure::damaged(key, "the model has no such input")) };
-    let wanted = numpy(tensor.dtype);
-    let shape: Vec<usize> = tensor.shape().iter().map(|&d| d as usize).collect();
-    if array.dtype != wanted || array.bytes.len() != tensor.bytes() {
-        return Err(Failure::damaged(
-            key,
-            format!(
-                "has type {} and shape {:?}, the model takes {wanted} and {shape:?}\n  hint: convert it, for example with numpy's astype",
-                array.dtype, array.shape
-            ),
-        ));
-    }
+    check_array(key, array, "input", name, tensor.dtype, tensor.shape())?;
     to.into_bytes().copy_from_slice(&array.bytes);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_said_in_plain_names() {
+        let array = |dtype: &str, shape: &[usize]| Array { dtype: dtype.into(), shape: shape.into(), bytes: vec![] };
+        let told = |array: &Array| {
+            check_array("in0_0", array, "input", "image", DType::F32, &[1, 1, 28, 28]).expect_err("does not fit").text
+        };
+        let both = told(&array("|i1", &[1, 49, 10, 1]));
+        assert!(both.contains("int8 [1,49,10,1]") && both.contains("'image' is float32 [1,1,28,28]"), "{both}");
+        assert!(both.contains("another model") && !both.contains("astype"), "{both}");
+        let dtype = told(&array("<f8", &[784]));
+        assert!(dtype.contains("astype('float32')"), "{dtype}");
+        let shape = told(&array("<f4", &[2, 784]));
+        assert!(shape.contains("1568 elements") && !shape.contains("astype"), "{shape}");
+        assert!(check_array("x", &array("<f4", &[784]), "input", "image", DType::F32, &[1, 1, 28, 28]).is_ok());
+    }
 }

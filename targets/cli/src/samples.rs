@@ -34,7 +34,13 @@ impl Samples {
     /// # Errors
     /// When they are no npz file.
     pub fn from_bytes(path: &str, bytes: &[u8]) -> Outcome<Self> {
-        let arrays = npz::read(bytes).map_err(|e| Failure::damaged(path, e))?;
+        let arrays = npz::read(bytes).map_err(|e| {
+            let zip = bytes.starts_with(b"PK");
+            match crate::recognize::recognize(bytes).filter(|_| !zip) {
+                Some(found) => Failure::damaged(path, format!("not an npz file: this is {}", found.what)),
+                None => Failure::damaged(path, e),
+            }
+        })?;
         let row = |prefix: &str, k: usize| -> Vec<Array> {
             (0..).map_while(|i| arrays.get(&format!("{prefix}{k}_{i}")).cloned()).collect()
         };
@@ -74,6 +80,24 @@ impl Samples {
     #[must_use]
     pub fn shapes(&self) -> Vec<Vec<usize>> {
         self.inputs.first().map(|row| row.iter().map(|a| a.shape.clone()).collect()).unwrap_or_default()
+    }
+
+    /// Compares types and shapes with those of a package.
+    ///
+    /// # Errors
+    /// Names the first array that does not fit.
+    pub fn check(&self, package: &[u8]) -> Outcome<()> {
+        let package = Package::open(package).map_err(|e| Failure::damaged("the package", e))?;
+        let manifest = package.manifest();
+        for (k, (inputs, outputs)) in self.inputs.iter().zip(&self.outputs).enumerate() {
+            for ((i, array), port) in inputs.iter().enumerate().zip(manifest.inputs()) {
+                model::check_array(&format!("in{k}_{i}"), array, "input", port.name, port.dtype, port.shape())?;
+            }
+            for ((i, array), port) in outputs.iter().enumerate().zip(manifest.outputs()) {
+                model::check_array(&format!("out{k}_{i}"), array, "output", port.name, port.dtype, port.shape())?;
+            }
+        }
+        Ok(())
     }
 
     /// As the compiler takes them.

@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::model;
-use crate::trust::{KeyFolder, Read, Signed, now, read_secret, sign_all, unhex};
+use crate::output::{self, Tone};
+use crate::trust::{KeyFolder, Read, RoleSignatures, Signed, now, read_secret, sign_all, unhex};
 
-/// Signs what a package is and who should run it.
+/// Signs releases and rollouts.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Sign {
     #[command(subcommand)]
@@ -22,63 +23,63 @@ pub struct Sign {
 /// What is signed.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum Action {
-    /// Sign what a package is, as targets
+    /// Sign a release: name, version, digest and limits of a package
     Release {
-        /// The package
+        /// Package
         package: String,
-        /// The folder of the keys
+        /// Folder of the keys
         #[arg(long)]
         keys: String,
-        /// Releases of a model are numbered from 1
+        /// Number of the release, from 1
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         number: u32,
-        /// Raise it when packages with a lower one must never run again
+        /// Security counter: devices refuse packages with a lower one
         #[arg(long, default_value_t = 1)]
         counter: u32,
-        /// Days until it is not accepted any more; 0: never
+        /// Days until the release expires; 0: never
         #[arg(long, default_value_t = 0)]
         days: u64,
-        /// Where to write it
+        /// Release to write
         #[arg(short, long, value_name = "OUT.release")]
         output: String,
     },
-    /// Sign who should run a release, as rollout
+    /// Sign a rollout: which devices run a release
     Rollout {
-        /// The release
+        /// Release
         release: String,
-        /// The folder of the keys
+        /// Folder of the keys
         #[arg(long)]
         keys: String,
-        /// Higher than that of every rollout document before
+        /// Sequence number; higher than in all rollouts before
         #[arg(long)]
         sequence: u64,
-        /// Percent of the devices, in steps of a ten-thousandth
+        /// Percentage of the devices
         #[arg(long, default_value_t = 100.0)]
         percent: f64,
-        /// Mixed into the choice of devices; the name of the model when absent
+        /// Salt of the choice of devices [default: the model's name]
         #[arg(long)]
         salt: Option<String>,
-        /// Run it in the shadow of the model that serves, on one of so many inputs
+        /// Run it in shadow mode on one of EVERY inputs
         #[arg(long, value_name = "EVERY", value_parser = clap::value_parser!(u32).range(1..))]
         shadow: Option<u32>,
-        /// Let devices take a digest again that failed on them; may be given several times
-        #[arg(long, value_name = "DIGEST")]
+        /// Unblock a digest that failed on devices; repeatable
+        #[arg(long, value_name = "DIGEST|FILE")]
         lift: Vec<String>,
-        /// Days until it is not accepted any more
+        /// Days until the rollout expires
         #[arg(long, default_value_t = 14)]
         days: u64,
-        /// Where to write it
+        /// Rollout to write
         #[arg(short, long, value_name = "OUT.rollout")]
         output: String,
     },
     /// Add one key's signature to a document
     Add {
-        /// The document, which is replaced
+        /// Document; is replaced
         document: String,
-        /// The file of the key
+        /// File of the key
         #[arg(long)]
         key: String,
-        /// The role in which it signs
+        /// Role of the signature
         #[arg(long, value_parser = crate::keys::role)]
         role: Role,
     },
@@ -114,10 +115,7 @@ impl Sign {
                 }
                 let mut lifted = Vec::new();
                 for text in lift {
-                    let digest = unhex::<32>(text).map(|d| d[..16].to_vec());
-                    lifted.extend(digest.or_else(|| unhex::<16>(text).map(|d| d.to_vec())).ok_or_else(|| {
-                        Failure::new(Code::Usage, format!("--lift {text}: a digest has 64 hexadecimal digits"))
-                    })?);
+                    lifted.extend(lifted_digest(text)?);
                 }
                 let salt = salt.clone().unwrap_or_else(|| of.name.to_owned());
                 let rollout = Rollout {
@@ -153,6 +151,28 @@ impl Sign {
     }
 }
 
+/// The first 16 bytes of a digest: from its 64 or 32 digits, or a file with the package or its release.
+fn lifted_digest(text: &str) -> Outcome<[u8; 16]> {
+    let first = |digest: &[u8; 32]| std::array::from_fn(|i| digest[i]);
+    if let Some(digest) = unhex::<32>(text) {
+        return Ok(first(&digest));
+    }
+    if let Some(digest) = unhex::<16>(text) {
+        return Ok(digest);
+    }
+    if Path::new(text).is_file() {
+        let bytes = Block::from(&model::read(text)?[..]);
+        if let Ok(package) = Package::open(&bytes) {
+            return Ok(first(&package.digest()));
+        }
+        if let Signed::Release(release) = Read::new(text, &bytes)?.fields {
+            return Ok(first(&release.digest));
+        }
+    }
+    let hint = "pass all 64 digits, which `dunlin inspect` prints, or the package's file";
+    Err(Failure::new(Code::Usage, format!("--lift {text}: not a digest and not a package's file\n  hint: {hint}")))
+}
+
 /// What is not in a package and its release says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -172,7 +192,7 @@ pub(crate) fn release(
     root: &RootKeys,
     terms: Terms,
 ) -> Outcome<Vec<u8>> {
-    let opened = Package::open(bytes).map_err(|e| Failure::damaged(path, e))?;
+    let opened = Package::open(bytes).map_err(|e| Failure::package(path, bytes, e))?;
     let manifest = opened.manifest();
     let release = Release {
         name: manifest.name,
@@ -210,20 +230,29 @@ fn finish(path: &str, bytes: &[u8], root: &RootKeys, json: bool) -> Outcome<()> 
 pub fn show(path: &str, bytes: &[u8], root: Option<&RootKeys>, json: bool) -> Outcome<()> {
     let read = Read::new(path, bytes)?;
     let verdict = root.map(|root| read.judge(root, bytes));
+    let signatures = root.map(|root| read.signatures(root)).unwrap_or_default();
     if json {
         let mut object = read.json();
         object["file"] = json!(path);
         if let Some(verdict) = &verdict {
             object["believed"] = json!(verdict.is_ok());
+            object["verified"] = signatures.iter().map(RoleSignatures::json).collect();
         }
         println!("{object}");
     } else {
-        print!("{path}\n{}", read.text());
+        print!("{}\n{}", output::paint(Tone::Heading, path), read.text());
+        for line in &signatures {
+            let tone = if line.is_enough() { Tone::Good } else { Tone::Bad };
+            println!("  {}", output::marked(tone, &line.text()));
+        }
+        if root.is_none() {
+            println!("  signatures not checked: pass --root");
+        }
     }
     match (verdict, root) {
         (Some(Err(error)), Some(root)) => {
             let text = format!(
-                "{path}: devices with root {} do not believe it: {error}\n  hint: `dunlin sign add` adds the signatures of keys that are elsewhere",
+                "{path}: not accepted by devices with root version {}: {error}\n  hint: `dunlin sign add` adds the signatures of other keys",
                 root.version
             );
             Err(Failure::new(Code::Untrusted, text))

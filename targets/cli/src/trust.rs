@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dunlin_update::trust::{
-    self, Audience, Document, Ed25519, KeyId, Manner, Release, Role, Rollout, RootKeys, SecretKey, Share, TrustError,
-    key_id,
+    self, Audience, Document, Ed25519, KeyId, Manner, Release, Role, RoleKeys, Rollout, RootKeys, SecretKey, Share,
+    TrustError, key_id,
 };
 use serde_json::{Value, json};
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::model;
+use crate::recognize::recognize;
+use crate::table::grouped;
 
 /// First line of a file with a secret key.
 const KEY_HEADING: &str = "dunlin secret key, format 1";
@@ -72,6 +74,60 @@ pub enum Signed<'a> {
     Rollout(Rollout<'a>),
 }
 
+/// Signatures of a document in one role.
+pub struct RoleSignatures {
+    /// The role.
+    pub role: Role,
+    /// Whose keys they were verified with.
+    pub by: String,
+    /// Keys that have to sign.
+    pub threshold: u8,
+    /// Keys that the role has.
+    pub keys: usize,
+    /// Names of the keys whose signature verifies.
+    pub valid: Vec<KeyId>,
+}
+
+impl RoleSignatures {
+    /// Whether enough keys have signed.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.threshold > 0 && self.valid.len() >= usize::from(self.threshold)
+    }
+
+    /// A line for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (role, valid) = (self.role.name(), self.valid.len());
+        let names: Vec<String> = self.valid.iter().map(|id| hex(id)).collect();
+        let who = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+        let verdict = if self.is_enough() { "valid" } else { "not valid" };
+        format!(
+            "{verdict}: signed by {valid} of {} {role} keys, {} required, {}{who}",
+            self.keys, self.threshold, self.by
+        )
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({"role": self.role.name(), "by": self.by, "required": self.threshold, "keys": self.keys,
+            "valid": self.valid.iter().map(|id| hex(id)).collect::<Vec<_>>(), "enough": self.is_enough()})
+    }
+}
+
+/// Returns the keys of a role whose signature of a document verifies.
+fn valid_keys(document: &Document<'_>, root: &RootKeys, role: Role) -> Vec<KeyId> {
+    let keys = root.keys.iter().take(usize::from(root.count)).enumerate();
+    let valid = keys.filter(|(i, _)| {
+        let bit = root.role(role).keys & (1 << i);
+        let mut alone = *root;
+        alone.roles[role as usize] = RoleKeys { threshold: 1, keys: bit };
+        bit != 0 && document.check(&alone, role, &Ed25519).is_ok()
+    });
+    valid.map(|(_, key)| key_id(key)).collect()
+}
+
 /// A document that is not judged yet.
 pub struct Read<'a> {
     /// The role whose document it is.
@@ -89,7 +145,16 @@ impl<'a> Read<'a> {
     /// Names the file.
     pub fn new(path: &str, bytes: &'a [u8]) -> Outcome<Self> {
         let wrong = |e: TrustError| {
-            Failure::damaged(path, format!("{e}\n  hint: `dunlin keys` and `dunlin sign` write signed documents"))
+            if bytes.starts_with(&dunlin::package::MAGIC[..6]) {
+                return Failure::damaged(path, "not a signed document: this is a package\n  hint: leave out --trust");
+            }
+            match recognize(bytes) {
+                Some(found) => Failure::damaged(path, format!("not a signed document: this is {}", found.what)),
+                None => {
+                    let hint = "`dunlin keys` and `dunlin sign` write signed documents";
+                    Failure::damaged(path, format!("not a signed document: {e}\n  hint: {hint}"))
+                }
+            }
         };
         let role = Role::ALL.into_iter().find(|r| bytes.get(5) == Some(&(*r as u8))).unwrap_or(Role::Root);
         let document = Document::read(bytes, role).map_err(wrong)?;
@@ -113,6 +178,30 @@ impl<'a> Read<'a> {
             Signed::Release(_) => trust::release(root, bytes, &Ed25519).map(drop),
             Signed::Rollout(_) => trust::rollout(root, bytes, &Ed25519).map(drop),
         }
+    }
+
+    /// Counts the signatures of the document that verify with keys of `root`, by the roles that have to sign it. A root
+    /// document other than `root` has to be signed by the keys of `root` and by its own.
+    #[must_use]
+    pub fn signatures(&self, root: &RootKeys) -> Vec<RoleSignatures> {
+        let mut needed = vec![(self.role, root, format!("root version {}", root.version))];
+        match &self.fields {
+            Signed::Root(own) if own != root => {
+                needed.push((Role::Root, own, format!("its own version {}", own.version)))
+            }
+            Signed::Release(_) if root.role(Role::Distributor).threshold > 0 => {
+                needed.push((Role::Distributor, root, format!("root version {}", root.version)));
+            }
+            _ => {}
+        }
+        let count = |(role, keys, by): (Role, &RootKeys, String)| RoleSignatures {
+            role,
+            by,
+            threshold: keys.role(role).threshold,
+            keys: keys.keys_of(role).count(),
+            valid: valid_keys(&self.document, keys, role),
+        };
+        needed.into_iter().map(count).collect()
     }
 
     /// All of it.
@@ -157,7 +246,7 @@ impl<'a> Read<'a> {
             }
             Signed::Release(r) => writeln!(
                 text,
-                "release {} of '{}' {}, for {}, until {}\n  digest {}\n  hash   {}\n  {} bytes, memory {}, engine {}.{}, operators {}, security counter {}",
+                "release {} of '{}' {}, for {}, until {}\n  digest {}\n  hash   {}\n  {} bytes, memory {} bytes, engine {}.{}, operators {}, security counter {}",
                 r.number,
                 r.name,
                 r.version,
@@ -165,8 +254,8 @@ impl<'a> Read<'a> {
                 day(r.expires),
                 hex(&r.digest),
                 hex(&r.hash),
-                r.len,
-                r.memory,
+                grouped(r.len.into()),
+                grouped(r.memory.into()),
                 r.engine_min.0,
                 r.engine_min.1,
                 r.ops_version,
@@ -188,7 +277,7 @@ impl<'a> Read<'a> {
         let signers: Vec<String> =
             self.document.signers().map(|(key, role)| format!("{} as {}", hex(&key), role_name(role))).collect();
         let all = if signers.is_empty() { "nobody".to_owned() } else { signers.join(", ") };
-        let _ = writeln!(text, "  signed by {all}");
+        let _ = writeln!(text, "  claims to be signed by {all}");
         text
     }
 }
@@ -307,8 +396,8 @@ pub fn read_secret(path: &Path) -> Outcome<SecretKey> {
     let mut lines = text.lines();
     let seed = (lines.next() == Some(KEY_HEADING)).then(|| lines.next()?.strip_prefix("seed ")).flatten();
     let seed = seed.and_then(unhex::<32>);
-    let seed = seed
-        .ok_or_else(|| Failure::damaged(&name, "is no secret key of Dunlin\n  hint: `dunlin keys init` makes them"))?;
+    let seed =
+        seed.ok_or_else(|| Failure::damaged(&name, "not a Dunlin secret key\n  hint: `dunlin keys init` makes them"))?;
     SecretKey::from_seed(seed).map_err(|e| Failure::damaged(&name, e))
 }
 

@@ -7,26 +7,27 @@ use serde_json::json;
 use crate::arguments::Import;
 use crate::difference::{Difference, compare};
 use crate::failure::{Code, Failure, Outcome};
-use crate::model::{self, File, Running, fill, numpy};
+use crate::model::{self, File, Running, check_array, fill};
 use crate::npz::Array;
+use crate::output::{self, Tone};
 use crate::samples::Samples;
-use crate::table::table;
+use crate::table::{grouped, significant, table};
 
 /// Runs golden vectors and counts the elements that differ.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Verify {
-    /// A package or an ONNX file
+    /// Package or ONNX file
     pub model: String,
-    /// npz file with in{k}_{i} and out{k}_{i}; without one, the vectors inside the package
+    /// npz file with in{k}_{i} and out{k}_{i} [default: the package's]
     #[arg(long, value_name = "FILE.npz")]
     pub golden: Option<String>,
-    /// Largest absolute difference that passes
+    /// Maximum absolute difference
     #[arg(long, default_value_t = 0.0, value_name = "X")]
     pub tolerance: f64,
-    /// Largest difference, over the output's largest magnitude, that passes as well
+    /// Maximum difference relative to the output's largest value
     #[arg(long, default_value_t = 0.0, value_name = "X")]
     pub relative: f64,
-    /// The kernels to use, 'all' for each that is there
+    /// Kernels to use; 'all' for each of this machine
     #[arg(long, default_value = "best")]
     pub backend: String,
     #[command(flatten)]
@@ -55,26 +56,15 @@ pub fn sample(
             ));
         }
     }
-    for (i, array) in inputs.iter().enumerate() {
-        fill(running, i, &format!("in{k}_{i}"), array)?;
+    for ((i, array), port) in inputs.iter().enumerate().zip(manifest.inputs()) {
+        fill(running, i, port.name, &format!("in{k}_{i}"), array)?;
     }
     running.run()?;
     let mut differences = Vec::new();
-    for (i, expected) in outputs.iter().enumerate() {
+    for ((i, expected), port) in outputs.iter().enumerate().zip(manifest.outputs()) {
         let output = running.session.output(i);
         let Some(tensor) = output.tensor() else { continue };
-        let shape: Vec<usize> = tensor.shape().iter().map(|&d| d as usize).collect();
-        if expected.dtype != numpy(tensor.dtype) || expected.bytes.len() != output.bytes().len() {
-            return Err(Failure::damaged(
-                &format!("out{k}_{i}"),
-                format!(
-                    "has type {} and shape {:?}, the model gives {} and {shape:?}",
-                    expected.dtype,
-                    expected.shape,
-                    numpy(tensor.dtype)
-                ),
-            ));
-        }
+        check_array(&format!("out{k}_{i}"), expected, "output", port.name, tensor.dtype, tensor.shape())?;
         differences.push(compare(tensor.dtype, output.bytes(), &expected.bytes));
     }
     Ok(differences)
@@ -125,17 +115,21 @@ impl Verify {
             vec![["output", "backend", "elements", "differing", "largest", "relative"].map(str::to_owned).to_vec()];
         let mut records = Vec::new();
         let mut failed = false;
+        let backends = names.len();
+        let mut equal = 0;
         for backend in names {
             let all = differences(&self.model, &file.bytes, backend, &samples)?;
             for (port, d) in package.manifest().outputs().zip(all) {
-                failed |= d.largest > tolerance && d.relative > self.relative;
+                let differs = d.largest > tolerance && d.relative > self.relative;
+                failed |= differs;
+                equal += usize::from(!differs);
                 rows.push(vec![
                     port.name.to_owned(),
                     backend.name().to_owned(),
-                    d.elements.to_string(),
-                    d.differing.to_string(),
-                    format!("{:.3e}", d.largest),
-                    format!("{:.3e}", d.relative),
+                    grouped(d.elements as u64),
+                    grouped(d.differing as u64),
+                    significant(d.largest),
+                    significant(d.relative),
                 ]);
                 records.push(json!({"output": port.name, "backend": backend.name(), "elements": d.elements,
                     "differing": d.differing, "largest": d.largest, "relative": d.relative}));
@@ -149,6 +143,14 @@ impl Verify {
             );
         } else {
             print!("{}", table(&rows, &[2, 3, 4, 5]));
+            let allowed = if tolerance > 0.0 || self.relative > 0.0 { "within the tolerance" } else { "equal" };
+            let vectors = samples.inputs.len();
+            let line = format!(
+                "{equal} of {} outputs {allowed}: {vectors} golden vectors on {backends} {}",
+                rows.len() - 1,
+                if backends == 1 { "backend" } else { "backends" }
+            );
+            println!("{}", output::marked(if failed { Tone::Bad } else { Tone::Good }, &line));
         }
         if failed {
             return Err(Failure::new(

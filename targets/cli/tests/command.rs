@@ -233,7 +233,7 @@ fn bad_arguments_and_files_have_their_codes() {
     // The other model's vectors have other shapes.
     let other = folder.write("other.npz", find("kws", None).expect("kws").golden);
     let (code, text) = fails(&["verify", &package, "--golden", &other]);
-    assert!(code == 4 && text.contains("in0_0") && text.contains("shape"), "{code} {text}");
+    assert!(code == 4 && text.contains("in0_0") && text.contains("float32 [1,1,28,28]"), "{code} {text}");
     let unvectored = folder.path("plain.dunlin");
     succeeds(&["compile", &onnx, "-o", &unvectored]);
     assert!(fails(&["verify", &unvectored]).1.contains("--golden"));
@@ -263,6 +263,10 @@ fn keys_sign_and_documents_are_judged() {
     for document in [&release, &rollout] {
         assert_eq!(json(&["inspect", "--trust", document, "--root", &first])["believed"], true);
     }
+    let text = succeeds(&["inspect", "--trust", &release, "--root", &first]);
+    assert!(text.contains("valid: signed by 2 of 2 targets keys, 2 required, root version 1: "), "{text}");
+    let unchecked = succeeds(&["inspect", "--trust", &release]);
+    assert!(unchecked.contains("signatures not checked: pass --root") && !unchecked.contains("valid:"), "{unchecked}");
     // Keys are replaced: the chain is followed, and what the old keys signed is worth nothing under the new.
     succeeds(&["keys", "rotate", &keys, "--role", "targets"]);
     let second = format!("{keys}/2.root");

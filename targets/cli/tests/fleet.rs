@@ -1,5 +1,7 @@
 //! The commands that need a fleet server, against a real one in this process.
 
+#[path = "fleet/contexts.rs"]
+mod contexts;
 #[path = "fleet/demo.rs"]
 mod demo;
 #[path = "fleet/flock.rs"]

@@ -54,6 +54,7 @@ impl ApiError {
             "package" => "GET /v1/packages lists those that are published",
             "rollout" => "GET /v1/rollouts lists those that there are",
             "device" => "GET /v1/devices lists those that are enrolled",
+            "digest" => "GET /v1/packages lists those that are published, GET /v1/devices those that devices run",
             "alert" => "GET /v1/alerts lists those that there are",
             "flag" => "GET /v1/flags lists those that there are",
             "artifact" => "poll for a new offer",

@@ -9,6 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dunlin_fleet::store::{Store, audit};
 use dunlin_fleet::{Config, Role, Server, SystemClock, backup, config};
 
+/// As `std::println!`, without a panic when the reader of standard output is gone: a server goes on.
+macro_rules! println {
+    ($($argument:tt)*) => {{
+        let text = format!("{}\n", format_args!($($argument)*));
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    }};
+}
+
 /// Dunlin's fleet server.
 #[derive(Parser)]
 #[command(version)]

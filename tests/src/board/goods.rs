@@ -128,6 +128,7 @@ impl Goods {
                 .collect();
             if spoil {
                 options.golden[1].outputs[0][5] ^= 1;
+                options.unchecked_golden = true;
             }
             let bytes = compile(onnx, &options).map_err(|e| e.to_string())?.package;
             let digest = Package::open(&Block::from(&bytes[..])).map_err(|e| e.to_string())?.digest();

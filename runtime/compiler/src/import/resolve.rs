@@ -27,8 +27,13 @@ pub(super) fn fix(model: &mut ModelProto, pins: &Pins) -> Result<(), CompileErro
     Ok(())
 }
 
-/// Replaces each `If` on a known condition by the branch it takes. True when there was one.
-pub(super) fn inline_branches(model: &mut ModelProto, analysed: &Analysed) -> Result<bool, CompileError> {
+/// Replaces each `If` on a known condition by the branch it takes. True when there was one. `missing_pins` are the options
+/// that would fix inputs which are still open.
+pub(super) fn inline_branches(
+    model: &mut ModelProto,
+    analysed: &Analysed,
+    missing_pins: &[String],
+) -> Result<bool, CompileError> {
     let Some(graph) = model.graph.as_mut() else { return Ok(false) };
     let mut nodes = Vec::with_capacity(graph.node.len());
     let mut found = false;
@@ -59,7 +64,10 @@ pub(super) fn inline_branches(model: &mut ModelProto, analysed: &Analysed) -> Re
     match unknown {
         Some((node, condition)) if !found => {
             Err(CompileError::unsupported(format!("the condition '{condition}' is not known at compile time"))
-                .hint("fix the input it depends on: --input-value NAME=INTEGER")
+                .hint(match missing_pins {
+                    [] => "cut the If out of the model, or export it with the condition as a constant".to_owned(),
+                    missing => format!("fix the inputs that it depends on, for example with {}", missing.join(" ")),
+                })
                 .at(&node, "If"))
         }
         _ => Ok(found),

@@ -11,6 +11,7 @@ use super::{Lowering, Quant, Target, Val};
 use crate::error::CompileError;
 use crate::graph::Id;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 /// `a * b + c` with one rounding.
 fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -68,13 +69,13 @@ fn binary_kind(op: &str) -> Option<BinaryKind> {
 /// Arithmetic of two values: on integers where ONNX Runtime has a kernel for them, as a table where one of them is one
 /// constant, on floats otherwise.
 pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some(kind) = binary_kind(&node.op_type) else { return Ok(false) };
+    let Some(kind) = binary_kind(&node.op_type) else { return l.refuse(Unsupported::Operator) };
     if node.input.len() != 2 {
-        return Ok(false);
+        return l.refuse(Unsupported::Count { what: "inputs", count: node.input.len(), supported: "2" });
     }
     let (a, b, y) = (need(node, 0)?, need(node, 1)?, output(node)?);
     if l.fact(y)?.dtype != DatumType::F32 {
-        return Ok(false);
+        return l.refuse(l.unfit(y, "the output", "float32")?);
     }
     let target = l.target(y)?;
     if let (BinaryKind::Add | BinaryKind::Mul, Some(target)) = (kind, &target)
@@ -83,7 +84,9 @@ pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         let quants = [&a_quant, &b_quant, &target.quant];
         let kernel = quants.iter().all(|q| q.scalar && q.unsigned == a_quant.unsigned) && target.whole();
         if kernel {
-            let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else { return Ok(false) };
+            let (Some((a_val, _)), Some((b_val, _))) = (l.integers(a)?, l.integers(b)?) else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             return integer(l, node, (a_val, a_quant), (b_val, b_quant), target);
         }
     }
@@ -108,8 +111,12 @@ pub(super) fn binary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
 
 /// `QLinearAdd` and `QLinearMul`: a, its scale and zero point, b, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((a_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
-    let Some((b_quant, _)) = qlinear_ends(l, node, 3, 6)? else { return Ok(false) };
+    let Some((a_quant, target)) = qlinear_ends(l, node, 0, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
+    let Some((b_quant, _)) = qlinear_ends(l, node, 3, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let (a, b) = (l.value(need(node, 0)?)?, l.value(need(node, 3)?)?);
     l.describe(a.id, &a_quant);
     l.describe(b.id, &b_quant);
@@ -125,7 +132,7 @@ fn integer(
 ) -> Result<bool, CompileError> {
     let y_shape = l.fact(output(node)?)?.shape.clone();
     if y_shape.len() > 6 {
-        return Ok(false);
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "1 to 6" });
     }
     // The operand that spans the innermost run is the first of the formula.
     let spans = |val: &Val| val.shape.iter().product::<usize>() == y_shape.iter().product::<usize>();
@@ -179,11 +186,11 @@ pub(super) fn float(
     let y_name = output(node)?;
     let y_fact = l.fact(y_name)?;
     if y_fact.dtype != DatumType::F32 || y_fact.shape.len() > 6 || y_fact.shape.contains(&0) {
-        return Ok(false);
+        return l.refuse(l.unfit(y_name, "the output", "float32")?);
     }
     for name in &node.input {
         if l.fact(name)?.dtype != DatumType::F32 {
-            return Ok(false);
+            return l.refuse(l.unfit(name, "an input", "float32")?);
         }
     }
     let y_shape = y_fact.shape.clone();

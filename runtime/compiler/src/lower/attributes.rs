@@ -4,6 +4,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::{Lowering, elements};
 use crate::error::CompileError;
+use crate::unsupported::Unsupported;
 
 pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|a| a.name == name).map(|a| a.i)
@@ -34,6 +35,17 @@ pub(super) fn need(node: &NodeProto, i: usize) -> Result<&str, CompileError> {
 /// The first output's name.
 pub(super) fn output(node: &NodeProto) -> Result<&str, CompileError> {
     node.output.first().map(String::as_str).ok_or_else(|| CompileError::invalid("no output"))
+}
+
+/// Returns the reason that an attribute's value is not implemented.
+pub(super) fn attribute(node: &NodeProto, name: &'static str, supported: &'static str) -> Unsupported {
+    let value = match node.attribute.iter().find(|a| a.name == name) {
+        Some(found) if !found.s.is_empty() => format!("'{}'", String::from_utf8_lossy(&found.s)),
+        Some(found) if !found.ints.is_empty() => format!("{:?}", found.ints),
+        Some(found) => found.i.to_string(),
+        None => "its default".to_owned(),
+    };
+    Unsupported::Attribute { name, value, supported }
 }
 
 /// An axis counted from the front.

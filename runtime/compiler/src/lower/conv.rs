@@ -11,6 +11,7 @@ use super::linear::check_scale;
 use super::{Lowering, Quant, Target, elements};
 use crate::error::{CompileError, ErrorKind};
 use crate::graph::Id;
+use crate::unsupported::Unsupported;
 
 /// Constant int8 weights in the engine's order: output channel, height, width, input channel.
 pub(super) struct Weights {
@@ -346,7 +347,9 @@ fn integer_conv(
     };
     let y_name = output(node)?;
     let y_shape = l.fact(y_name)?.shape.clone();
-    let Some(window) = window(node, &stored.shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
+    let Some(window) = window(node, &stored.shape[2..], &val.shape, &y_shape)? else {
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" });
+    };
     let (codes, dims) = channels_last_weights(&stored.codes, &stored.shape);
     let weights = Weights { codes, dims, scales: stored.scales, transposed: false };
     let (x, _) = l.feature_map(y_name, &val)?;
@@ -364,8 +367,12 @@ fn integer_conv(
 /// `ConvInteger`: x, w and their zero points; the result is the accumulators.
 pub(super) fn conv_integer(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let x = need(node, 0)?;
-    let Some(x_quant) = l.unscaled(x, input(node, 2))? else { return Ok(false) };
-    let Some(stored) = l.stored(need(node, 1)?, None, input(node, 3), 0)? else { return Ok(false) };
+    let Some(x_quant) = l.unscaled(x, input(node, 2))? else {
+        return l.refuse(Unsupported::NotConstant { input: 2, what: "zero point" });
+    };
+    let Some(stored) = l.stored(need(node, 1)?, None, input(node, 3), 0)? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "weights" });
+    };
     let bias = vec![0; stored.shape[0]];
     integer_conv(l, node, x, &x_quant, stored, &bias, Out::Accumulators(output(node)?))
 }
@@ -380,9 +387,15 @@ pub(super) fn finish_map(l: &mut Lowering<'_>, target: &Target, y: Id, shape: &[
 
 /// `QLinearConv`: x, its scale and zero point, w, its scale and zero point, y's scale and zero point, bias.
 pub(super) fn qlinear_conv(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
-    let Some(stored) = l.stored(need(node, 3)?, Some(need(node, 4)?), input(node, 5), 0)? else { return Ok(false) };
-    let Some(bias) = l.bias(input(node, 8), &x_quant, &stored.scales, stored.shape[0])? else { return Ok(false) };
+    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
+    let Some(stored) = l.stored(need(node, 3)?, Some(need(node, 4)?), input(node, 5), 0)? else {
+        return l.refuse(Unsupported::NotConstant { input: 3, what: "weights" });
+    };
+    let Some(bias) = l.bias(input(node, 8), &x_quant, &stored.scales, stored.shape[0])? else {
+        return l.refuse(Unsupported::NotConstant { input: 8, what: "bias" });
+    };
     integer_conv(l, node, need(node, 0)?, &x_quant, stored, &bias, Out::Codes(&target))
 }
 
@@ -403,17 +416,21 @@ pub(super) fn qlinear_ends(
 /// `Conv` on floats.
 fn conv_float(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let y_name = output(node)?;
-    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else { return Ok(false) };
+    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "weights" });
+    };
     let bias = match input(node, 2) {
         None => vec![0.0; shape[0]],
         Some(name) => match l.float_constant(name)? {
             Some((values, _)) => values,
-            None => return Ok(false),
+            None => return l.refuse(Unsupported::NotConstant { input: 2, what: "bias" }),
         },
     };
     let val = l.value(need(node, 0)?)?;
     let y_shape = l.fact(y_name)?.shape.clone();
-    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
+    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else {
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" });
+    };
     let (values, dims) = channels_last_weights(&values, &shape);
     let (x, _) = l.feature_map(y_name, &val)?;
     let groups = int(node, "group").unwrap_or(1) as u32;

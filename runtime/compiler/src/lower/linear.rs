@@ -8,6 +8,7 @@ use tract_onnx::prelude::DatumType;
 use super::attributes::{input, int, need, output};
 use super::{Lowering, Quant, Val, elements};
 use crate::error::{CompileError, ErrorKind};
+use crate::unsupported::Unsupported;
 
 impl Lowering<'_> {
     /// A node's scale and zero point when they are one constant each.
@@ -82,11 +83,15 @@ pub(super) fn dequantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool,
         return Ok(true);
     }
     // Constants are read by the operators that they are weights of.
-    let Some(tensor) = l.constant(from) else { return Ok(false) };
+    let Some(tensor) = l.constant(from) else {
+        return l.refuse(Unsupported::Quantization {
+            what: "integers that are not int8 or uint8, or scales that are not constant",
+        });
+    };
     let fact = l.fact(from)?;
     let scales = match l.constant(need(node, 1)?) {
         Some(scale) => elements::<f32>(&scale)?,
-        None => return Ok(false),
+        None => return l.refuse(Unsupported::NotConstant { input: 1, what: "scale" }),
     };
     for &scale in &scales {
         check_scale(scale, need(node, 1)?)?;
@@ -94,7 +99,7 @@ pub(super) fn dequantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool,
     let zero_points = match input(node, 2).map(|n| l.constant(n)) {
         None => vec![0],
         Some(Some(value)) => elements::<i32>(&value)?,
-        Some(None) => return Ok(false),
+        Some(None) => return l.refuse(Unsupported::NotConstant { input: 2, what: "zero point" }),
     };
     if scales.is_empty() || zero_points.is_empty() {
         return Err(CompileError::new(ErrorKind::Quantization, "no scale or no zero point"));
@@ -129,7 +134,11 @@ pub(super) fn dequantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool,
 /// `QuantizeLinear` of floats, or of integers to other integers.
 pub(super) fn quantize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (from, to) = (need(node, 0)?, output(node)?);
-    let Some(quant) = l.linear_params(node)? else { return Ok(false) };
+    let Some(quant) = l.linear_params(node)? else {
+        return l.refuse(Unsupported::Quantization {
+            what: "several scales, scales that are not constant, or integers other than int8 and uint8",
+        });
+    };
     if let Some((val, own)) = l.integers(from)? {
         if own.same(&quant) {
             l.set(to, val);

@@ -5,11 +5,12 @@ use dunlin_package::op::{ArgMax, Concat, Gather, Op, Pad, PadKind, Slice};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
-use super::attributes::{axis, input, int, ints, need, output, text};
+use super::attributes::{attribute, axis, input, int, ints, need, output, text};
 use super::{Lowering, Quant, Val, elements};
 use crate::error::CompileError;
 use crate::graph::Id;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 impl Lowering<'_> {
     /// A tensor like `val`'s in type and meaning.
@@ -66,7 +67,7 @@ pub(super) fn concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let shape = l.fact(y)?.shape.clone();
     let at = axis(int(node, "axis").unwrap_or(1), shape.len())?;
     if shape.len() > 6 || node.input.is_empty() {
-        return Ok(false);
+        return l.refuse(Unsupported::Rank { axes: shape.len(), supported: "1 to 6" });
     }
     let mut parts: Vec<&String> = Vec::new();
     for name in &node.input {
@@ -81,7 +82,9 @@ pub(super) fn concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     {
         let mut values = Vec::new();
         for (name, own) in parts.iter().zip(&quants) {
-            let Some((val, _)) = l.integers(name)? else { return Ok(false) };
+            let Some((val, _)) = l.integers(name)? else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             values.push(requantized(l, name, val, own, &target.quant));
         }
         let joined = join(l, node, &target.name, &values, at)?;
@@ -92,10 +95,14 @@ pub(super) fn concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     for name in parts {
         values.push(l.value(name)?);
     }
-    let [first, ..] = &values[..] else { return Ok(false) };
+    let [first, ..] = &values[..] else { return l.refuse(Unsupported::Empty) };
     let unsigned = first.unsigned;
     if values.iter().any(|v| v.unsigned != unsigned) {
-        return Ok(false);
+        return l.refuse(Unsupported::Type {
+            place: "the inputs".into(),
+            dtype: "int8 and uint8 at once".into(),
+            supported: "one type",
+        });
     }
     let joined = join(l, node, y, &values, at)?;
     l.set(y, joined);
@@ -108,17 +115,22 @@ pub(super) fn qlinear_concat(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
     let fact = l.fact(y)?;
     let (rank, unsigned) = (fact.shape.len(), fact.dtype == DatumType::U8);
     let at = axis(int(node, "axis").unwrap_or(1), rank)?;
-    let Some(quant) = l.quant(need(node, 0)?, input(node, 1), unsigned)? else { return Ok(false) };
+    let Some(quant) = l.quant(need(node, 0)?, input(node, 1), unsigned)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let mut values = Vec::new();
     for part in (2..node.input.len()).step_by(3) {
         let name = need(node, part)?;
-        let Some(own) = l.quant(need(node, part + 1)?, input(node, part + 2), unsigned)? else { return Ok(false) };
+        let Some(own) = l.quant(need(node, part + 1)?, input(node, part + 2), unsigned)? else {
+            return l
+                .refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+        };
         let val = l.value(name)?;
         l.describe(val.id, &own);
         values.push(requantized(l, name, val, &own, &quant));
     }
     if values.is_empty() {
-        return Ok(false);
+        return l.refuse(Unsupported::Count { what: "inputs", count: node.input.len(), supported: "3 or more" });
     }
     let joined = join(l, node, y, &values, at)?;
     l.describe(joined.id, &quant);
@@ -144,11 +156,15 @@ fn cut(l: &mut Lowering<'_>, node: &str, name: &str, val: &Val, start: &[i64], s
 pub(super) fn slice(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let shape = l.fact(need(node, 0)?)?.shape.clone();
     let y_shape = l.fact(output(node)?)?.shape.clone();
-    let Some(starts) = l.list(node, 1, "starts")? else { return Ok(false) };
+    let Some(starts) = l.list(node, 1, "starts")? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "starts" });
+    };
     let axes = l.list(node, 3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = l.list(node, 4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
     if shape.len() > 6 || y_shape.contains(&0) || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape {
+            what: "this slice: more than 6 axes, no elements, or lists of different lengths",
+        });
     }
     let (mut start, mut step) = (vec![0; shape.len()], vec![1; shape.len()]);
     for ((&a, &s), &by) in axes.iter().zip(&starts).zip(&steps) {
@@ -167,11 +183,11 @@ pub(super) fn split(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     let shape = l.fact(need(node, 0)?)?.shape.clone();
     let at = axis(int(node, "axis").unwrap_or(0), shape.len())?;
     if shape.len() > 6 {
-        return Ok(false);
+        return l.refuse(Unsupported::Rank { axes: shape.len(), supported: "1 to 6" });
     }
     for name in &node.output {
         if l.fact(name)?.shape.contains(&0) {
-            return Ok(false);
+            return l.refuse(Unsupported::Empty);
         }
     }
     let mut from = 0;
@@ -193,26 +209,30 @@ pub(super) fn pad(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
     let (x, y) = (need(node, 0)?, output(node)?.to_owned());
     let shape = l.fact(x)?.shape.clone();
     let y_shape = l.fact(&y)?.shape.clone();
-    let Some(pads) = l.list(node, 1, "pads")? else { return Ok(false) };
+    let Some(pads) = l.list(node, 1, "pads")? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "pads" });
+    };
     let kind = match text(node, "mode").as_deref() {
         None | Some("constant") => PadKind::Constant,
         Some("edge") => PadKind::Edge,
         Some("reflect") => PadKind::Reflect,
-        _ => return Ok(false),
+        _ => return l.refuse(attribute(node, "mode", "constant, edge, reflect")),
     };
     let axes: Vec<i64> = match input(node, 3).map(|n| l.constant(n)) {
         None => (0..shape.len() as i64).collect(),
         Some(Some(value)) => elements::<i64>(&value)?,
-        Some(None) => return Ok(false),
+        Some(None) => return l.refuse(Unsupported::NotConstant { input: 3, what: "axes" }),
     };
     if shape.len() > 6 || pads.len() != 2 * axes.len() || y_shape.contains(&0) {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape {
+            what: "this padding: more than 6 axes, no elements, or lists of different lengths",
+        });
     }
     let constant = match input(node, 2).map(|n| l.float_constant(n)) {
         None => super::attributes::float(node, "value").unwrap_or(0.0),
         Some(value) => match value? {
             Some((values, _)) if values.len() == 1 => values[0],
-            _ => return Ok(false),
+            _ => return l.refuse(Unsupported::NotConstant { input: 2, what: "value" }),
         },
     };
     let mut before = vec![0; shape.len()];
@@ -251,7 +271,7 @@ pub(super) fn pad(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
             l.set(&y, padded);
             Ok(true)
         }
-        _ => Ok(false),
+        _ => l.refuse(l.unfit(x, "input 0", "float32, int8 and uint8 with scales")?),
     }
 }
 
@@ -262,7 +282,7 @@ pub(super) fn gather(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let y_shape = l.fact(&y)?.shape.clone();
     let at = axis(int(node, "axis").unwrap_or(0), shape.len())?;
     if y_shape.len() > 6 || y_shape.contains(&0) || shape.contains(&0) {
-        return Ok(false);
+        return l.refuse(l.unfit(&y, "the output", "any type")?);
     }
     let name = node_name(node);
     let picks = l.value(index)?;
@@ -289,7 +309,9 @@ pub(super) fn depth_to_space(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
     let deep = node.op_type == "DepthToSpace";
     let columns = text(node, "mode").as_deref() == Some("CRD");
     let name = node_name(node);
-    let &[n, c, h, w] = &l.fact(need(node, 0)?)?.shape[..] else { return Ok(false) };
+    let &[n, c, h, w] = &l.fact(need(node, 0)?)?.shape[..] else {
+        return l.refuse(Unsupported::Rank { axes: l.fact(need(node, 0)?)?.shape.len(), supported: "4" });
+    };
     let (split, order) = match (deep, columns) {
         (true, false) => (vec![n, block, block, c / (block * block), h, w], vec![0, 3, 4, 1, 5, 2]),
         (true, true) => (vec![n, c / (block * block), block, block, h, w], vec![0, 1, 4, 2, 5, 3]),
@@ -314,7 +336,7 @@ pub(super) fn arg_max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
         None => l.value(x)?,
     };
     if !matches!(l.graph.tensors[val.id].dtype, DType::I8 | DType::F32) {
-        return Ok(false);
+        return l.refuse(l.unfit(x, "input 0", "float32, int8, uint8")?);
     }
     let name = node_name(node);
     let val = l.logical(&name, &val);

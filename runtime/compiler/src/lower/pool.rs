@@ -4,12 +4,13 @@ use dunlin_package::op::{AveragePool, MaxPool, Op, Reduce, ReduceKind};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
-use super::attributes::{axis, int, ints, need, output};
+use super::attributes::{attribute, axis, int, ints, need, output};
 use super::conv::{finish_map, qlinear_ends, window};
 use super::layout::{channels_last, map_dims};
 use super::{Lowering, Quant, Target, Val, elements};
 use crate::error::CompileError;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 /// Reductions over neighbouring axes. The mean over all of a feature map's places has an integer kernel.
 pub(super) fn reduce(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
@@ -29,16 +30,22 @@ pub(super) fn reduce(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let axes: Vec<usize> = if global { (2..shape.len()).collect() } else { reduced_axes(l, node, shape.len())? };
     let run = axes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     if axes.is_empty() || !run || shape.contains(&0) {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape {
+            what: "a reduction over no axes, over axes that are not neighbours, or of no elements",
+        });
     }
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
         let keeps = matches!(kind, ReduceKind::Max | ReduceKind::Min) && quant.same(&target.quant) && target.whole();
         if global && kind == ReduceKind::Mean && quant.unsigned == target.quant.unsigned {
-            let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+            let Some((val, _)) = l.integers(x)? else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             return integer_mean(l, node, &val, &quant, &target);
         }
         if keeps {
-            let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+            let Some((val, _)) = l.integers(x)? else {
+                return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+            };
             let y_id = reduce_step(l, node, &val, kind, &axes)?;
             let y_shape = l.fact(y)?.shape.clone();
             let perm: Vec<usize> = (0..y_shape.len()).collect();
@@ -50,7 +57,7 @@ pub(super) fn reduce(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     if !matches!(fact.dtype, DatumType::F32 | DatumType::I8 | DatumType::U8)
         || (fact.dtype != DatumType::F32 && !matches!(kind, ReduceKind::Max | ReduceKind::Min))
     {
-        return Ok(false);
+        return l.refuse(l.unfit(y, "the output", "float32; int8 and uint8 for ReduceMax and ReduceMin")?);
     }
     let val = l.value(x)?;
     let id = reduce_step(l, node, &val, kind, &axes)?;
@@ -89,10 +96,12 @@ fn reduce_step(
 
 /// `QLinearGlobalAveragePool`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear_global(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return Ok(false) };
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(need(node, 0)?)?;
     if int(node, "channels_last").unwrap_or(0) != 0 {
-        return Ok(false);
+        return l.refuse(attribute(node, "channels_last", "0"));
     }
     l.describe(val.id, &quant);
     integer_mean(l, node, &val, &quant, &target)
@@ -145,12 +154,14 @@ pub(super) fn average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?)
         && quant.unsigned == target.quant.unsigned
     {
-        let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+        let Some((val, _)) = l.integers(x)? else {
+            return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+        };
         return integer_average(l, node, &val, &quant, &target);
     }
     let val = l.value(x)?;
     let y_shape = l.fact(y)?.shape.clone();
-    let Some(params) = average_params(node, &val, &y_shape)? else { return Ok(false) };
+    let Some(params) = average_params(node, &val, &y_shape)? else { return l.refuse(averaged(node, y_shape.len())) };
     let (map, _) = l.feature_map(y, &val)?;
     let id = l.graph.tensor(y, dunlin_package::DType::F32, &map_dims(&y_shape));
     l.graph.step(&node_name(node), Op::AveragePool, &[map], id, &params);
@@ -161,12 +172,22 @@ pub(super) fn average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
 /// `QLinearAveragePool`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear_average(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     if int(node, "channels_last").unwrap_or(0) != 0 {
-        return Ok(false);
+        return l.refuse(attribute(node, "channels_last", "0"));
     }
-    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return Ok(false) };
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(need(node, 0)?)?;
     l.describe(val.id, &quant);
     integer_average(l, node, &val, &quant, &target)
+}
+
+/// Returns the reason that [`average_params`] gives no window.
+fn averaged(node: &NodeProto, axes: usize) -> Unsupported {
+    if int(node, "ceil_mode").unwrap_or(0) == 1 && int(node, "count_include_pad").unwrap_or(0) == 1 {
+        return attribute(node, "ceil_mode", "0 where count_include_pad is 1");
+    }
+    Unsupported::Rank { axes, supported: "3 or 4" }
 }
 
 /// Window and divisor; `None` for what the engine does not do.
@@ -190,7 +211,7 @@ fn integer_average(
     target: &Target,
 ) -> Result<bool, CompileError> {
     let y_shape = l.fact(output(node)?)?.shape.clone();
-    let Some(params) = average_params(node, val, &y_shape)? else { return Ok(false) };
+    let Some(params) = average_params(node, val, &y_shape)? else { return l.refuse(averaged(node, y_shape.len())) };
     let window = &params.window;
     let all = |axis: usize, size: usize| window.kernel[axis] as usize == size;
     let [_, h, w, _] = map_dims(&val.shape);
@@ -217,7 +238,11 @@ fn integer_average(
 pub(super) fn max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (x_name, y_name) = (need(node, 0)?, output(node)?);
     if node.output.len() > 1 || int(node, "storage_order").unwrap_or(0) != 0 {
-        return Ok(false);
+        return l.refuse(if node.output.len() > 1 {
+            Unsupported::Count { what: "outputs", count: node.output.len(), supported: "1" }
+        } else {
+            attribute(node, "storage_order", "0")
+        });
     }
     let y_shape = l.fact(y_name)?.shape.clone();
     let kernel = ints(node, "kernel_shape").unwrap_or_default();
@@ -232,8 +257,12 @@ pub(super) fn max(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Compil
         Some(_) => l.integers(x_name)?.map(|(val, _)| val),
         None => Some(l.value(x_name)?),
     };
-    let Some(val) = val else { return Ok(false) };
-    let Some(window) = window(node, &kernel, &val.shape, &y_shape)? else { return Ok(false) };
+    let Some(val) = val else {
+        return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+    };
+    let Some(window) = window(node, &kernel, &val.shape, &y_shape)? else {
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" });
+    };
     let (x, _) = l.feature_map(y_name, &val)?;
     let dtype = l.graph.tensors[x].dtype;
     let y = l.graph.tensor(y_name, dtype, &map_dims(&y_shape));

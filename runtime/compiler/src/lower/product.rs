@@ -6,12 +6,13 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::DatumType;
 
 use super::arithmetic::float_params;
-use super::attributes::{float, input, int, need, output};
+use super::attributes::{attribute, float, input, int, need, output};
 use super::conv::{Out, Stored, Weights, conv_float_step, qlinear_ends};
 use super::{Activation, Lowering, Quant, Target, Val};
 use crate::error::CompileError;
 use crate::graph::Id;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 const ONE_TAP: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
 
@@ -115,7 +116,7 @@ pub(super) fn mat_mul(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
 fn product(l: &mut Lowering<'_>, node: &NodeProto, form: Form, bias: Option<&str>) -> Result<bool, CompileError> {
     let (a, b, y) = (need(node, 0)?, need(node, 1)?, output(node)?);
     if l.fact(y)?.dtype != DatumType::F32 || l.fact(y)?.shape.contains(&0) {
-        return Ok(false);
+        return l.refuse(l.unfit(y, "the output", "float32")?);
     }
     let matrix = l.fact(b)?.shape.len() == 2 && l.fact(a)?.shape.len() >= 2;
     if matrix && !form.left_transposed && form.alpha == 1.0 && (bias.is_none() || form.beta == 1.0) {
@@ -189,7 +190,9 @@ fn on_floats(
         if form.right_transposed {
             right = turned(&right);
         }
-        let Some((left, right, dims)) = matrices(l, &name, &left, &right, &y_shape) else { return Ok(false) };
+        let Some((left, right, dims)) = matrices(l, &name, &left, &right, &y_shape) else {
+            return l.refuse(Unsupported::Shape { what: "factors of more than 6 axes, or without elements" });
+        };
         let plain = constant_term.is_none() && end.bounds == [f32::NEG_INFINITY, f32::INFINITY];
         let id = l.graph.tensor(if plain { &end.name } else { &name }, DType::F32, &dims);
         let k = l.graph.tensors[left].dims.last().copied().unwrap_or(1);
@@ -262,7 +265,9 @@ fn of_integers(
 ) -> Result<bool, CompileError> {
     let y_shape = l.fact(output(node)?)?.shape.clone();
     let name = node_name(node);
-    let Some((left, right, dims)) = matrices(l, &name, a, b, &y_shape) else { return Ok(false) };
+    let Some((left, right, dims)) = matrices(l, &name, a, b, &y_shape) else {
+        return l.refuse(Unsupported::Shape { what: "factors of more than 6 axes, or without elements" });
+    };
     let (to, dtype, range, unit) = match out {
         Out::Codes(target) => (target.name.as_str(), DType::I8, target.range(), target.quant.scale),
         Out::Accumulators(name) => (name, DType::I32, Range::default(), 1.0),
@@ -283,7 +288,9 @@ fn of_integers(
 /// `QLinearMatMul`: a, its scale and zero point, b, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (a, b) = (need(node, 0)?, need(node, 3)?);
-    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else { return Ok(false) };
+    let Some((x_quant, target)) = qlinear_ends(l, node, 0, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(a)?;
     if l.fact(b)?.shape.len() == 2
         && val.shape.len() >= 2
@@ -292,7 +299,9 @@ pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
         let bias = vec![0; stored.shape[1]];
         return by_constant(l, node, &val, &x_quant, stored, false, &bias, Out::Codes(&target));
     }
-    let Some((b_quant, _)) = qlinear_ends(l, node, 3, 6)? else { return Ok(false) };
+    let Some((b_quant, _)) = qlinear_ends(l, node, 3, 6)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let right = l.value(b)?;
     of_integers(l, node, (&val, &x_quant), (&right, &b_quant), Out::Codes(&target))
 }
@@ -300,7 +309,9 @@ pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
 /// `MatMulInteger`: a, b and their zero points; the result is the accumulators.
 pub(super) fn integer(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let (a, b, y) = (need(node, 0)?, need(node, 1)?, output(node)?);
-    let Some(a_quant) = l.unscaled(a, input(node, 2))? else { return Ok(false) };
+    let Some(a_quant) = l.unscaled(a, input(node, 2))? else {
+        return l.refuse(Unsupported::NotConstant { input: 2, what: "zero point" });
+    };
     let val = l.value(a)?;
     if l.fact(b)?.shape.len() == 2
         && val.shape.len() >= 2
@@ -309,7 +320,9 @@ pub(super) fn integer(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
         let bias = vec![0; stored.shape[1]];
         return by_constant(l, node, &val, &a_quant, stored, false, &bias, Out::Accumulators(y));
     }
-    let Some(b_quant) = l.unscaled(b, input(node, 3))? else { return Ok(false) };
+    let Some(b_quant) = l.unscaled(b, input(node, 3))? else {
+        return l.refuse(Unsupported::NotConstant { input: 3, what: "zero point" });
+    };
     let right = l.value(b)?;
     of_integers(l, node, (&val, &a_quant), (&right, &b_quant), Out::Accumulators(y))
 }
@@ -320,25 +333,39 @@ pub(super) fn qgemm(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Comp
     let form = form(node);
     let (a, y) = (need(node, 0)?, output(node)?);
     let unsigned = l.fact(a)?.dtype == DatumType::U8;
-    let Some(mut x_quant) = l.quant(need(node, 1)?, input(node, 2), unsigned)? else { return Ok(false) };
+    let Some(mut x_quant) = l.quant(need(node, 1)?, input(node, 2), unsigned)? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "scale" });
+    };
     x_quant.scale *= form.alpha;
     let target: Option<Target> = match input(node, 7) {
         None => None,
         Some(_) => match qlinear_ends(l, node, 0, 7)? {
             Some((_, target)) => Some(target),
-            None => return Ok(false),
+            None => {
+                return l.refuse(Unsupported::Quantization {
+                    what: "scales or zero points that are not one constant each",
+                });
+            }
         },
     };
     let outputs_axis = usize::from(!form.right_transposed);
     let stored = l.stored(need(node, 3)?, Some(need(node, 4)?), input(node, 5), outputs_axis)?;
-    let Some(stored) = stored.filter(|_| !form.left_transposed) else { return Ok(false) };
+    let Some(stored) = stored.filter(|_| !form.left_transposed) else {
+        return l.refuse(if form.left_transposed {
+            attribute(node, "transA", "0")
+        } else {
+            Unsupported::NotConstant { input: 3, what: "weights" }
+        });
+    };
     let n = stored.shape[outputs_axis];
     if let Some(term) = input(node, 6)
         && !is_row(&l.fact(term)?.shape, n)
     {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape { what: "a bias that is not one number, or one for each column" });
     }
-    let Some(bias) = l.bias(input(node, 6), &x_quant, &stored.scales, n)? else { return Ok(false) };
+    let Some(bias) = l.bias(input(node, 6), &x_quant, &stored.scales, n)? else {
+        return l.refuse(Unsupported::NotConstant { input: 6, what: "bias" });
+    };
     let val = l.value(a)?;
     let out = target.as_ref().map_or(Out::Floats(y), Out::Codes);
     by_constant(l, node, &val, &x_quant, stored, form.right_transposed, &bias, out)

@@ -3,11 +3,12 @@
 use dunlin_package::op::{Coordinate, Nearest, Op, Resize, ResizeKind};
 use tract_onnx::pb::NodeProto;
 
-use super::attributes::{input, int, need, output, text};
+use super::attributes::{attribute, input, int, need, output, text};
 use super::layout::map_dims;
 use super::{Lowering, Val, elements};
 use crate::error::CompileError;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 /// `Resize` and `Upsample`: nearest on any type, linear on floats.
 pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
@@ -17,7 +18,7 @@ pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let kind = match text(node, "mode").as_deref() {
         None | Some("nearest") => ResizeKind::Nearest,
         Some("linear") => ResizeKind::Linear,
-        _ => return Ok(false),
+        _ => return l.refuse(attribute(node, "mode", "nearest, linear")),
     };
     let coordinate = match text(node, "coordinate_transformation_mode").as_deref() {
         _ if upsample => Coordinate::Asymmetric,
@@ -26,7 +27,13 @@ pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         Some("align_corners") => Coordinate::AlignCorners,
         Some("pytorch_half_pixel") => Coordinate::PytorchHalfPixel,
         Some("half_pixel_symmetric") => Coordinate::HalfPixelSymmetric,
-        _ => return Ok(false),
+        _ => {
+            return l.refuse(attribute(
+                node,
+                "coordinate_transformation_mode",
+                "half_pixel, asymmetric, align_corners, pytorch_half_pixel, half_pixel_symmetric",
+            ));
+        }
     };
     let nearest = match text(node, "nearest_mode").as_deref() {
         _ if upsample => Nearest::Floor,
@@ -34,14 +41,16 @@ pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
         Some("round_prefer_ceil") => Nearest::RoundPreferCeil,
         Some("floor") => Nearest::Floor,
         Some("ceil") => Nearest::Ceil,
-        _ => return Ok(false),
+        _ => return l.refuse(attribute(node, "nearest_mode", "round_prefer_floor, round_prefer_ceil, floor, ceil")),
     };
     let spatial = shape.len() == 4 && shape[..2] == y_shape[..2];
     if !spatial || int(node, "antialias").unwrap_or(0) != 0 || y_shape.contains(&0) || shape.contains(&0) {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape {
+            what: "resizing of other axes than height and width of 4, antialias, or a tensor without elements",
+        });
     }
     if text(node, "keep_aspect_ratio_policy").is_some_and(|p| p != "stretch") {
-        return Ok(false);
+        return l.refuse(attribute(node, "keep_aspect_ratio_policy", "stretch"));
     }
     // Scales as given, on all axes or on those named; sizes give the ratio.
     let at = if upsample { 1 } else { 2 };
@@ -53,11 +62,11 @@ pub(super) fn resize(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Com
     let scale = match given.len() {
         4 => [given[2], given[3]],
         0 => [ratio(2), ratio(3)],
-        _ => return Ok(false),
+        _ => return l.refuse(Unsupported::Count { what: "scales", count: given.len(), supported: "4" }),
     };
     if kind == ResizeKind::Linear && l.quant_of(x).is_none() && l.fact(x)?.dtype != tract_onnx::prelude::DatumType::F32
     {
-        return Ok(false);
+        return l.refuse(l.unfit(x, "input 0", "float32")?);
     }
     let params = Resize { kind: kind as u32, coordinate: coordinate as u32, nearest: nearest as u32, scale };
     let name = node_name(node);

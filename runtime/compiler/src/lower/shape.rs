@@ -6,6 +6,7 @@ use super::attributes::{ints, need, output};
 use super::{Lowering, Val};
 use crate::error::CompileError;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 impl Lowering<'_> {
     /// Applies a change of shape or order to a value, to its integers where those are what is known of it.
@@ -50,7 +51,7 @@ pub(super) fn identity(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, C
 pub(super) fn reshape(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let shape = l.fact(output(node)?)?.shape.clone();
     if shape.len() > 6 {
-        return Ok(false);
+        return l.refuse(Unsupported::Rank { axes: shape.len(), supported: "1 to 6" });
     }
     let name = node_name(node);
     l.moved(node, |l, val| {

@@ -9,6 +9,7 @@ use super::conv::qlinear_ends;
 use super::{Lowering, Quant, Target, Val};
 use crate::error::CompileError;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 /// `exp` of every distance from the greatest, raised so that a row's sum stays within f32 (ONNX Runtime's table).
 fn table(x_scale: f32, row: usize) -> Vec<u8> {
@@ -23,7 +24,9 @@ pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
     let (x, y) = (need(node, 0)?, output(node)?);
     let log = node.op_type == "LogSoftmax";
     if let (false, Some(quant), Some(target)) = (log, l.quant_of(x), l.target(y)?) {
-        let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+        let Some((val, _)) = l.integers(x)? else {
+            return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+        };
         return quantized(l, node, &val, &quant, &target);
     }
     let val = l.value(x)?;
@@ -39,7 +42,9 @@ pub(super) fn softmax(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, Co
 
 /// `QLinearSoftmax`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else { return Ok(false) };
+    let Some((quant, target)) = qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let val = l.value(need(node, 0)?)?;
     l.describe(val.id, &quant);
     quantized(l, node, &val, &quant, &target)
@@ -67,7 +72,7 @@ fn quantized(
     let val = l.logical(&name, val);
     let (_, row, inner) = rows(l, node, &val.shape)?;
     if inner != 1 || !target.whole() || quant.unsigned != target.quant.unsigned {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape { what: "a quantized softmax over another axis than the last, with a fused activation, or between int8 and uint8" });
     }
     let table = l.graph.constant("softmax", DType::F32, &[256], table(quant.scale, row));
     let y = l.graph.tensor(&target.name, DType::I8, &val.shape);

@@ -8,6 +8,7 @@ use super::attributes::{clip_bounds, float, need, output, text};
 use super::{Lowering, Quant, Target, Val};
 use crate::error::CompileError;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 /// Bytes of the function from integers of one meaning to integers of another.
 pub(super) fn table(from: Quant, to: Quant, f: impl Fn(f32) -> f32) -> Vec<u8> {
@@ -38,7 +39,9 @@ pub(super) fn apply(
 
 /// `QLinearSigmoid` and `QLinearLeakyRelu`: x, its scale and zero point, y's scale and zero point.
 pub(super) fn qlinear(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some((quant, target)) = super::conv::qlinear_ends(l, node, 0, 3)? else { return Ok(false) };
+    let Some((quant, target)) = super::conv::qlinear_ends(l, node, 0, 3)? else {
+        return l.refuse(Unsupported::Quantization { what: "scales or zero points that are not one constant each" });
+    };
     let params = match node.op_type.as_str() {
         "QLinearSigmoid" => Unary { kind: UnaryKind::Sigmoid as u32, ..Unary::default() },
         _ => Unary { kind: UnaryKind::LeakyRelu as u32, alpha: float(node, "alpha").unwrap_or(0.01), beta: 0.0 },
@@ -90,16 +93,27 @@ fn function(l: &Lowering<'_>, node: &NodeProto) -> Option<Unary> {
     Some(Unary { kind: kind as u32, alpha, beta })
 }
 
+/// Returns the reason that [`function`] has none for a node.
+fn without_function(node: &NodeProto) -> Unsupported {
+    match node.op_type.as_str() {
+        "Clip" => Unsupported::NotConstant { input: 1, what: "bounds" },
+        op if op.starts_with("Dynamic") => Unsupported::DynamicQuantization,
+        _ => Unsupported::Operator,
+    }
+}
+
 /// Any function of one element.
 pub(super) fn unary(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
-    let Some(params) = function(l, node) else { return Ok(false) };
+    let Some(params) = function(l, node) else { return l.refuse(without_function(node)) };
     let (x, y) = (need(node, 0)?, output(node)?);
     if l.fact(y)?.dtype != tract_onnx::prelude::DatumType::F32 {
-        return Ok(false);
+        return l.refuse(l.unfit(y, "the output", "float32")?);
     }
     let name = node_name(node);
     if let (Some(quant), Some(target)) = (l.quant_of(x), l.target(y)?) {
-        let Some((val, _)) = l.integers(x)? else { return Ok(false) };
+        let Some((val, _)) = l.integers(x)? else {
+            return l.refuse(Unsupported::Quantization { what: "this pair of scales, zero points and types" });
+        };
         return apply(l, node, &val, &quant, &target, |x| dunlin_engine::ops::unary::apply(&params, x));
     }
     let val = l.value(x)?;

@@ -11,6 +11,7 @@ use super::conv::{Out, Weights, finish_map, window};
 use super::layout::map_dims;
 use crate::error::CompileError;
 use crate::import::node_name;
+use crate::unsupported::Unsupported;
 
 /// From ONNX's order (input channel, output channel of its group, kernel) to ours (output channel, kernel, input channel
 /// of its group).
@@ -58,13 +59,15 @@ fn integer(l: &mut Lowering<'_>, node: &NodeProto, groups: usize) -> Result<Opti
 /// `ConvTranspose` with constant weights.
 pub(super) fn conv_transpose(l: &mut Lowering<'_>, node: &NodeProto) -> Result<bool, CompileError> {
     let y = output(node)?;
-    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else { return Ok(false) };
+    let Some((values, shape)) = l.float_constant(need(node, 1)?)? else {
+        return l.refuse(Unsupported::NotConstant { input: 1, what: "weights" });
+    };
     let groups = int(node, "group").unwrap_or(1) as usize;
     let y_shape = l.fact(y)?.shape.clone();
     let auto = text(node, "auto_pad").is_some_and(|a| a != "NOTSET");
     let ranks = (3..=4).contains(&shape.len()) && y_shape.len() == shape.len();
     if !ranks || groups == 0 || !shape[0].is_multiple_of(groups) || auto || ints(node, "output_shape").is_some() {
-        return Ok(false);
+        return l.refuse(Unsupported::Shape { what: "auto_pad, output_shape, or a kernel of other than 1 or 2 axes" });
     }
     if l.integer
         && let Some(done) = integer(l, node, groups)?
@@ -77,11 +80,13 @@ pub(super) fn conv_transpose(l: &mut Lowering<'_>, node: &NodeProto) -> Result<b
         None => vec![0.0; o * groups],
         Some(name) => match l.float_constant(name)? {
             Some((values, _)) => values,
-            None => return Ok(false),
+            None => return l.refuse(Unsupported::NotConstant { input: 2, what: "bias" }),
         },
     };
     let val = l.value(need(node, 0)?)?;
-    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else { return Ok(false) };
+    let Some(window) = window(node, &shape[2..], &val.shape, &y_shape)? else {
+        return l.refuse(Unsupported::Rank { axes: y_shape.len(), supported: "3 or 4" });
+    };
     let per_group = shape[0] / groups;
     let out = outputs_first(&values, &shape, groups);
     let [kh, kw] = window.kernel.map(|k| k as usize);

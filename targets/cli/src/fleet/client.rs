@@ -33,6 +33,8 @@ pub struct Client {
     agent: Agent,
     url: String,
     token: String,
+    /// Times that a request is sent again which the server was too busy for.
+    retries: u32,
 }
 
 impl Client {
@@ -41,6 +43,21 @@ impl Client {
     /// # Errors
     /// When the address is none of HTTP.
     pub fn new(url: &str, token: &str) -> Outcome<Self> {
+        Self::with_timeouts(url, token, Duration::from_secs(10), Duration::from_secs(60))
+    }
+
+    /// As [`new`](Self::new), for completions: it gives up after a second.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn brief(url: &str, token: &str) -> Outcome<Self> {
+        Self::with_timeouts(url, token, Duration::from_millis(500), Duration::from_secs(1)).map(|mut client| {
+            client.retries = 0;
+            client
+        })
+    }
+
+    fn with_timeouts(url: &str, token: &str, connect: Duration, response: Duration) -> Outcome<Self> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             let text =
                 format!("'{url}' is no server's address\n  hint: it begins with https://, or http:// on this machine");
@@ -48,11 +65,12 @@ impl Client {
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_connect(Some(connect))
+            .timeout_recv_response(Some(response))
             .user_agent(concat!("dunlin/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), token: token.to_owned() })
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { agent: config.into(), url, token: token.to_owned(), retries: AGAIN })
     }
 
     /// The server's address.
@@ -90,7 +108,7 @@ impl Client {
             let wait = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
             match (response.status().as_u16(), wait) {
                 // Every request of this client may come twice: the server sees to it by names and stages.
-                (429 | 503, Some(seconds)) if tries < AGAIN => {
+                (429 | 503, Some(seconds)) if tries < self.retries => {
                     tries += 1;
                     std::thread::sleep(Duration::from_secs(seconds.clamp(1, 30)));
                 }
@@ -115,7 +133,7 @@ impl Client {
         let told = json.as_ref().and_then(|j| Some((j["error"].as_str()?, j["hint"].as_str().unwrap_or_default())));
         let text = match told {
             Some((error, "")) => format!("the server: {error}"),
-            Some((error, hint)) => format!("the server: {error}\n  hint: {hint}"),
+            Some((error, hint)) => format!("the server: {error}\n  hint: {}", for_commands(hint)),
             None => format!("{} answered {status}\n  hint: is this a fleet server's address?", self.url),
         };
         Err(unanswered(Failure::new(code, text)))
@@ -223,6 +241,29 @@ impl Client {
     }
 }
 
+/// The server's routes and the commands that call them, longest first.
+const COMMANDS: [(&str, &str); 14] = [
+    ("POST /v1/rollouts/{rollout}/approve", "`dunlin fleet rollout approve`"),
+    ("POST /v1/rollouts/{rollout}/retry", "`dunlin fleet rollout retry`"),
+    ("DELETE /v1/devices/{device}", "`dunlin fleet devices DEVICE --revoke`"),
+    ("PUT /v1/tenants/{tenant}", "`dunlin fleet tenants put`"),
+    ("PUT /v1/packages/{digest}", "`dunlin fleet publish`"),
+    ("GET /v1/rollouts", "`dunlin fleet rollout status`"),
+    ("GET /v1/packages", "`dunlin fleet packages`"),
+    ("GET /v1/devices", "`dunlin fleet devices`"),
+    ("GET /v1/tenants", "`dunlin fleet tenants`"),
+    ("GET /v1/tokens", "`dunlin fleet tokens`"),
+    ("GET /v1/alerts", "`dunlin fleet alerts`"),
+    ("GET /v1/flags", "`dunlin fleet flags`"),
+    ("PUT /v1/flags", "`dunlin fleet flags put`"),
+    ("PUT /v1/root", "`dunlin fleet root --keys FOLDER`"),
+];
+
+/// Returns a server's hint with commands where it names routes.
+fn for_commands(hint: &str) -> String {
+    COMMANDS.iter().fold(hint.to_owned(), |hint, (route, command)| hint.replace(route, command))
+}
+
 /// Text in a path or a query: everything but letters, digits and `-_.~` is escaped.
 #[must_use]
 pub fn escaped(text: &str) -> String {
@@ -245,6 +286,15 @@ mod tests {
     fn what_is_special_in_addresses_is_escaped() {
         assert_eq!(escaped("a-1_B.c~"), "a-1_B.c~");
         assert_eq!(escaped("a/b?c=d é"), "a%2Fb%3Fc%3Dd%20%C3%A9");
+    }
+
+    #[test]
+    fn hints_name_commands() {
+        assert_eq!(
+            for_commands("GET /v1/rollouts lists those that there are"),
+            "`dunlin fleet rollout status` lists those that there are"
+        );
+        assert_eq!(for_commands("try again"), "try again");
     }
 
     #[test]

@@ -5,49 +5,56 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::client::{Client, escaped};
+use super::draft::{SHORTEST_DIGEST, digest};
 use super::rollout::confirmed;
 use super::view::{short, text, time};
 use crate::failure::{Code, Failure, Outcome};
 use crate::table::{grouped, table};
 
-/// Shows devices, one device, or what all run; puts a device into a ring; revokes one.
+/// Shows devices, assigns rings, revokes devices.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Devices {
-    /// One device: its id
+    /// Show one device, by its id or 4 or more of its first digits
     device: Option<String>,
-    /// Only devices with this model
+    /// Show only devices with this model
     #[arg(long)]
     model: Option<String>,
-    /// Only devices that run this digest
-    #[arg(long)]
+    /// Show only devices that run this package
+    ///
+    /// A digest or 6 or more of its first digits, NAME@VERSION, or a package's file.
+    #[arg(long, value_name = "PACKAGE")]
     running: Option<String>,
-    /// Only devices of this ring
+    /// Show only devices of this ring
     #[arg(long)]
     ring: Option<u8>,
-    /// At most so many
+    /// Maximum number of devices
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    /// How many devices run what, in the place of a list
+    /// Print device counts per version instead of a list
     #[arg(long, conflicts_with_all = ["device", "set_ring"])]
     census: bool,
-    /// Put the device into this ring, 0 for the laboratory; `none` takes it out
+    /// Assign the device to a ring, 0 for the laboratory, or 'none'
     #[arg(long, value_name = "RING", requires = "device")]
     set_ring: Option<String>,
-    /// Believe the device no more: its requests are refused, and its key cannot enrol again
+    /// Revoke the device: its requests are refused from now on
     #[arg(long, requires = "device", conflicts_with = "set_ring")]
     revoke: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long, requires = "revoke")]
     yes: bool,
 }
 
+/// Fewest digits that stand for a device's id.
+const SHORTEST_ID: usize = 4;
+
 impl Devices {
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
-    /// Passes on why the server refuses.
+    /// The server's refusal with its hint.
     pub(super) fn run(&self, client: &Client, json: bool) -> Outcome<()> {
-        match (&self.device, &self.set_ring) {
+        let device = self.device.as_deref().map(|id| whole_id(client, id)).transpose()?;
+        match (&device, &self.set_ring) {
             (Some(id), _) if self.revoke => {
                 confirmed(&format!("Revoke {id}, for good?"), self.yes)?;
                 let revoked = client.call("DELETE", &format!("/v1/devices/{}", escaped(id)), &Value::Null)?;
@@ -61,7 +68,7 @@ impl Devices {
                     text => text.parse::<u8>().map(Value::from).map_err(|_| {
                         Failure::new(
                             Code::Usage,
-                            format!("'{text}' is no ring\n  hint: a number from 0 to 255, or none"),
+                            format!("invalid ring '{text}'\n  hint: a number from 0 to 255, or none"),
                         )
                     })?,
                 };
@@ -74,7 +81,7 @@ impl Devices {
             }
             (None, _) if self.census => self.count(client, json)?,
             (None, _) => {
-                let list = client.all(&self.path(), "id", self.limit)?;
+                let list = client.all(&self.path(client)?, "id", self.limit)?;
                 let list_is_full = list.len() == self.limit;
                 show(&Value::Array(list.clone()), json, || {
                     let rows: Vec<Vec<String>> = std::iter::once(heading()).chain(list.iter().map(row)).collect();
@@ -86,20 +93,26 @@ impl Devices {
         Ok(())
     }
 
-    fn path(&self) -> String {
+    fn path(&self, client: &Client) -> Outcome<String> {
         let mut path = "/v1/devices?".to_owned();
         let ring = self.ring.map(|r| r.to_string());
-        for (key, value) in [("model", &self.model), ("running", &self.running), ("ring", &ring)] {
+        let running = match self.running.as_deref() {
+            // What devices run need not be published: the server knows both.
+            Some(text) if is_digits(text) && !std::path::Path::new(text).is_file() => Some(text.to_lowercase()),
+            Some(text) => Some(digest(client, text)?),
+            None => None,
+        };
+        for (key, value) in [("model", &self.model), ("running", &running), ("ring", &ring)] {
             if let Some(value) = value {
                 path.push_str(&format!("{key}={}&", escaped(value)));
             }
         }
         path.truncate(path.len() - 1);
-        path
+        Ok(path)
     }
 
     fn count(&self, client: &Client, json: bool) -> Outcome<()> {
-        let all = client.all(&self.path(), "id", usize::MAX)?;
+        let all = client.all(&self.path(client)?, "id", usize::MAX)?;
         let mut counts = BTreeMap::<(String, String), u64>::new();
         for device in &all {
             let running = device["running"].as_str().unwrap_or("nothing was said");
@@ -120,6 +133,47 @@ impl Devices {
         }
         print!("{}", table(&rows, &[3, 4]));
         Ok(())
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    text.len() >= SHORTEST_DIGEST && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The id that begins so. Ids of 64 digits, and names of another form, are taken as they are.
+fn whole_id(client: &Client, text: &str) -> Outcome<String> {
+    let short = (SHORTEST_ID..64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if !short || client.find(&format!("/v1/devices/{}", escaped(text)))?.is_some() {
+        return Ok(text.to_owned());
+    }
+    let start = text.to_lowercase();
+    // Ids come in order: those that begin so come after the last that is less.
+    let before: String = start.chars().take(start.len() - 1).collect();
+    let mut after = before;
+    let mut found: Vec<String> = Vec::new();
+    loop {
+        let page = client.get(&format!("/v1/devices?limit=1000&after={after}"))?;
+        let ids: Vec<String> =
+            page.as_array().into_iter().flatten().map(|device| super::view::text(device, "id").to_owned()).collect();
+        found.extend(ids.iter().filter(|id| id.starts_with(&start)).cloned());
+        match ids.last() {
+            Some(last) if ids.len() == 1000 && last.get(..start.len()) <= Some(start.as_str()) => {
+                after.clone_from(last)
+            }
+            _ => break,
+        }
+    }
+    match &found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::new(
+            Code::Usage,
+            format!("no device's id begins with '{text}'\n  hint: `dunlin fleet devices` lists them"),
+        )),
+        several => {
+            let these: Vec<&str> = several.iter().take(8).map(String::as_str).collect();
+            let text = format!("'{text}' is the beginning of {} devices\n  hint: {}", several.len(), these.join(", "));
+            Err(Failure::new(Code::Usage, text))
+        }
     }
 }
 

@@ -11,46 +11,45 @@ use crate::trust::hex;
 /// What is rolled out, and how.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct Draft {
-    /// What devices are to run: a digest or its beginning, NAME@VERSION, or a package's file; several with variants
+    /// Package to roll out: digest, NAME@VERSION or file; repeatable
     #[arg(long, value_name = "PACKAGE")]
     pub(super) candidate: Vec<String>,
-    /// What devices run that take part, and go back to; what most of them run when absent, `none` for no way back
+    /// Package to replace and roll back to, or 'none' [default: most run]
     #[arg(long, value_name = "PACKAGE", requires = "candidate")]
     pub(super) base: Option<String>,
-    /// Devices that confirm the candidate cannot go back to the base, whose security counter is lower; it has to be said
-    /// where it is so
+    /// Accept that devices cannot roll back (lower security counter)
     #[arg(long, requires = "candidate")]
     pub(super) irreversible: bool,
-    /// How it comes to the fleet:
+    /// Strategy of the rollout:
     ///   canary               laboratory, 1 %, 5 %, 25 %, all but 5 %
-    ///   shadow:EVERY         first in the shadow of what serves, on one of so many inputs, then as canary
+    ///   shadow:EVERY         shadow mode on one of EVERY inputs first, then canary
     ///   ring:RINGS           ring by ring, a tenth of each as control
-    ///   few:RINGS            ring by ring, where there are too few devices for statistics
-    ///   crossover:PERCENT    by the hour in turn with the base, on so many devices, until somebody approves
-    ///   variants:PERCENT     candidates beside the base on so many devices, until somebody chooses
-    ///   blue-green:PERCENT   ready in the shadow on all but so many, and when approved it serves there at once
-    ///   hold-back:PERCENT    at once on all but so many
-    ///   stages:FILE          stages of your own, a list in JSON
+    ///   few:RINGS            ring by ring, for fleets too small for statistics
+    ///   crossover:PERCENT    alternates hourly with the base on PERCENT of the devices, until approved
+    ///   variants:PERCENT     several candidates on PERCENT of the devices, until one is approved
+    ///   blue-green:PERCENT   shadow mode on all but PERCENT, serves there at once when approved
+    ///   hold-back:PERCENT    at once on all but PERCENT of the devices
+    ///   stages:FILE          custom stages, a list in JSON
     #[arg(long, default_value = "canary", value_parser = strategy, verbatim_doc_comment)]
     pub(super) strategy: String,
-    /// Probability for each guardrail of taking a candidate back that is no worse; 0.01 when absent
+    /// False rollback probability of each guardrail [default: 0.01]
     #[arg(long)]
     pub(super) alpha: Option<f64>,
-    /// Guardrails that need data, with commas between: crash, failed_start, inference_error, deadline_miss, silence; all
-    /// when absent
+    /// Guardrails that need data [default: all]
+    ///
+    /// With commas between: crash, failed_start, inference_error, deadline_miss, silence.
     #[arg(long, value_delimiter = ',')]
     pub(super) require: Vec<String>,
-    /// How much worse than the control cohort a metric may be: latency_p95=10% or confidence=0.02; may be given several
-    /// times
+    /// Allowed loss against control: latency_p95=10%; repeatable
     #[arg(long, value_name = "METRIC=AMOUNT", value_parser = margin)]
     pub(super) margin: Vec<Value>,
-    /// Devices of both arms expected when margins are decided; intervals are narrowest there. 1000 when absent
+    /// Expected devices of both arms at the decision [default: 1000]
     #[arg(long, value_name = "DEVICES")]
     pub(super) devices: Option<u32>,
-    /// Devices that each arm needs before a margin is judged; 200 when absent
+    /// Devices that each arm needs for a margin [default: 200]
     #[arg(long, value_name = "DEVICES")]
     pub(super) devices_per_arm: Option<u32>,
-    /// All of it as the server takes it, in a file of JSON
+    /// Whole request as JSON, as the server takes it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["candidate", "base", "irreversible", "strategy", "alpha", "require", "margin", "devices", "devices_per_arm"])]
     pub(super) file: Option<String>,
 }
@@ -106,6 +105,9 @@ fn read(path: &str) -> Outcome<Value> {
     serde_json::from_slice(&bytes).map_err(|e| Failure::damaged(path, format!("is no JSON: {e}")))
 }
 
+/// Fewest digits of a digest that stand for all of it.
+pub(super) const SHORTEST_DIGEST: usize = 6;
+
 /// The digest that a person means by a file, a name with a version, or the beginning of a digest.
 ///
 /// # Errors
@@ -113,14 +115,14 @@ fn read(path: &str) -> Outcome<Value> {
 pub(super) fn digest(client: &Client, text: &str) -> Outcome<String> {
     if std::path::Path::new(text).is_file() {
         let bytes = dunlin::Block::from(&model::read(text)?[..]);
-        let opened = dunlin::Package::open(&bytes).map_err(|e| Failure::damaged(text, e))?;
+        let opened = dunlin::Package::open(&bytes).map_err(|e| Failure::package(text, &bytes, e))?;
         return Ok(hex(&opened.digest()));
     }
     let all = client.all("/v1/packages", "digest", usize::MAX)?;
     let field = |p: &Value, key: &str| p[key].as_str().unwrap_or_default().to_owned();
     let is = |p: &&Value| match text.split_once('@') {
         Some((name, version)) => p["name"] == name && p["version"] == version,
-        None => text.len() >= 4 && field(p, "digest").starts_with(text),
+        None => text.len() >= SHORTEST_DIGEST && field(p, "digest").starts_with(&text.to_lowercase()),
     };
     let found: Vec<&Value> = all.iter().filter(is).collect();
     if let [one] = found[..] {
@@ -135,10 +137,12 @@ pub(super) fn digest(client: &Client, text: &str) -> Outcome<String> {
         let newest: Vec<String> = all.iter().take(8).map(|p| shown(&p)).collect();
         let there =
             if newest.is_empty() { "nothing is published: `dunlin fleet publish`".into() } else { newest.join(", ") };
-        (format!("no published package is '{text}'"), there)
+        let short = text.len() < SHORTEST_DIGEST && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let why = if short { format!(" ({SHORTEST_DIGEST} or more digits of a digest)") } else { String::new() };
+        (format!("no published package is '{text}'{why}"), there)
     } else {
         let these: Vec<String> = found.iter().map(shown).collect();
-        (format!("'{text}' may mean {} packages", found.len()), these.join(", "))
+        (format!("'{text}' is ambiguous: {} packages", found.len()), these.join(", "))
     };
     Err(Failure::new(Code::Usage, format!("{text}\n  hint: {hint}")))
 }

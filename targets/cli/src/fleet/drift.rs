@@ -9,22 +9,22 @@ use super::watch::Watch;
 use crate::failure::Outcome;
 use crate::table::{grouped, table};
 
-/// Shows what devices count against their package's reference, the days before, or the alarms that stand.
+/// Shows drift of devices against their package's reference.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Drift {
-    /// Only this package: a digest or its beginning, NAME@VERSION, or a package's file
+    /// Package: 6 or more digits of its digest, NAME@VERSION or file
     #[arg(long)]
     package: Option<String>,
-    /// Only this cohort: all, rest, control, candidate, shadow
+    /// Cohort: all, rest, control, candidate or shadow
     #[arg(long)]
     cohort: Option<String>,
-    /// Hours back from now, 1 to 168; a day when absent
+    /// Hours back from now, 1 to 168 [default: 24]
     #[arg(long)]
     hours: Option<u32>,
-    /// The days of the package as they were judged, so many back
+    /// Show the verdicts of the last N days
     #[arg(long, value_name = "N", requires = "package", conflicts_with_all = ["hours", "cohort"])]
     days: Option<u32>,
-    /// Alarms that stand: two days called for them
+    /// Show open alarms: drift on two consecutive days
     #[arg(long, conflicts_with_all = ["package", "cohort", "hours", "days"])]
     alarms: bool,
     #[command(flatten)]

@@ -10,13 +10,13 @@ use crate::failure::{Code, Failure, Outcome};
 use crate::table::table;
 use crate::trust::hex;
 
-/// Shows alerts, and says that somebody looks after one.
+/// Shows and acknowledges alerts.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Alerts {
-    /// Only those that are open
+    /// Show only open alerts
     #[arg(long)]
     open: bool,
-    /// Say that you look after this one
+    /// Acknowledge this alert
     #[arg(long, value_name = "NUMBER")]
     acknowledge: Option<u64>,
     #[command(flatten)]
@@ -61,13 +61,13 @@ impl Alerts {
     }
 }
 
-/// Shows who did what.
+/// Shows the audit log.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(super) struct Audit {
-    /// Entries at most, the newest
+    /// Maximum number of entries, newest first
     #[arg(long, default_value_t = 50)]
     limit: usize,
-    /// Compute every hash of the chain anew
+    /// Verify the hash chain of the whole log
     #[arg(long)]
     verify: bool,
 }

@@ -12,15 +12,15 @@ use crate::table::{grouped, table};
 /// Bytes of a package that is fetched.
 const MOST: u64 = 1 << 30;
 
-/// Shows published packages; of one also what devices measured while they ran it; fetches one.
+/// Shows published packages and their telemetry, or downloads one.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Packages {
-    /// One package: a digest or its beginning, NAME@VERSION, or a package's file
+    /// Package: 6 or more digits of its digest, NAME@VERSION or file
     package: Option<String>,
-    /// What devices measured in so many hours, added up by arm
+    /// Print telemetry of the last HOURS, by arm
     #[arg(long, value_name = "HOURS", requires = "package", num_args = 0..=1, default_missing_value = "24")]
     telemetry: Option<u32>,
-    /// Fetch it into this file
+    /// Download the package to this file
     #[arg(short, long, value_name = "FILE", requires = "package", conflicts_with = "telemetry")]
     output: Option<String>,
 }

@@ -1,32 +1,72 @@
-//! Which server, and who asks: a file that only its owner reads, overridden by the environment.
+//! `dunlin fleet login` and its siblings: which server is used, and who asks.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use console::Term;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::context::{self, Context, Contexts, set};
+use super::view::text;
 use crate::failure::{Code, Failure, Outcome};
+use crate::output::{self, Tone};
+use crate::table::table;
 
-/// Names the profile's file.
-const FILE: &str = "DUNLIN_FLEET_PROFILE";
 /// The server's address.
 const URL: &str = "DUNLIN_FLEET_URL";
 /// The token.
 const TOKEN: &str = "DUNLIN_FLEET_TOKEN";
-
+/// The context, where the command line names none.
+const CONTEXT: &str = "DUNLIN_FLEET_CONTEXT";
 /// Whether the token may go over plain HTTP to another machine.
 const INSECURE: &str = "DUNLIN_FLEET_INSECURE_HTTP";
 
-/// Keeps a server's address and a token.
+/// The context that the command line names.
+static SELECTED: OnceLock<String> = OnceLock::new();
+
+/// Stores a server's address and a token.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Login {
-    /// The server's address, as https://fleet.example.org
+    /// Address of the server, such as https://fleet.example.org
     url: String,
-    /// Send the token over plain HTTP to another machine, where others can read it on the way
+    /// Name for this server [default: 'default', then the host]
+    #[arg(long, value_name = "CONTEXT", value_parser = context::name)]
+    name: Option<String>,
+    /// Allow sending the token over plain HTTP to another machine
     #[arg(long)]
     insecure_http: bool,
+}
+
+/// Lists the servers that `login` has stored.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct List {}
+
+/// Selects the server for later commands.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Use {
+    /// Name of the context
+    #[arg(value_name = "CONTEXT")]
+    context_name: String,
+}
+
+/// Shows the server, and the name, role and tenant of the token.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct Whoami {}
+
+/// Removes a server's address and token from this machine.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Logout {
+    /// Name of the context [default: the current one]
+    #[arg(value_name = "CONTEXT")]
+    context_name: Option<String>,
+}
+
+/// Selects a context for this process.
+pub(super) fn select(context: Option<&str>) {
+    if let Some(name) = context {
+        SELECTED.get_or_init(|| name.to_owned());
+    }
 }
 
 /// The host of an address.
@@ -54,22 +94,6 @@ fn is_safe(url: &str, insecure: bool) -> Outcome<()> {
     Err(Failure::new(Code::Usage, text))
 }
 
-fn set(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|v| !v.is_empty())
-}
-
-/// Where the profile is.
-fn file() -> Outcome<PathBuf> {
-    if let Some(path) = set(FILE) {
-        return Ok(path.into());
-    }
-    let config = set("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| set("APPDATA").map(PathBuf::from));
-    let config = config.or_else(|| set("HOME").map(|home| Path::new(&home).join(".config")));
-    config.map(|c| c.join("dunlin").join("fleet.json")).ok_or_else(|| {
-        Failure::new(Code::File, format!("there is no home folder for the profile\n  hint: name its file in {FILE}"))
-    })
-}
-
 /// The client that profile and environment describe.
 ///
 /// # Errors
@@ -79,41 +103,49 @@ pub(super) fn client() -> Outcome<Client> {
     Client::new(&url, &token)
 }
 
-/// The server's address and the token that profile and environment give.
+/// Returns the server's address and the token: of the context that the command line names, or else of the environment, or
+/// else of the current context.
 ///
 /// # Errors
-/// When there is neither.
+/// When there is none, or the token would go where others can read it.
 pub(crate) fn connection() -> Outcome<(String, String)> {
-    let (url, token) = (set(URL), set(TOKEN));
+    let selected = SELECTED.get().cloned();
+    let given = if selected.is_some() { (None, None) } else { (set(URL), set(TOKEN)) };
     let insecure = set(INSECURE).is_some_and(|v| v != "0");
-    if let (Some(url), Some(token)) = (&url, &token) {
-        is_safe(url, insecure)?;
-        return Ok((url.clone(), token.clone()));
+    if let (Some(url), Some(token)) = given {
+        is_safe(&url, insecure)?;
+        return Ok((url, token));
     }
-    let path = file()?;
-    let name = path.display();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let text = format!(
-                "no fleet server is known: there is no {name}\n  hint: `dunlin fleet login URL`, or set {URL} and {TOKEN}"
-            );
-            return Err(Failure::new(Code::File, text));
-        }
-        Err(error) => return Err(Failure::new(Code::File, format!("{name}: {error}"))),
+    let (url, token) = given;
+    let path = context::file()?;
+    let Some(contexts) = Contexts::load(&path)? else {
+        let text = format!(
+            "no fleet server is known: there is no {}\n  hint: `dunlin fleet login URL`, or set {URL} and {TOKEN}",
+            path.display()
+        );
+        return Err(Failure::new(Code::File, text));
     };
-    let wrong = || Failure::damaged(&name.to_string(), "is no profile\n  hint: `dunlin fleet login URL` writes one");
-    let kept: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
-    let (Some(kept_url), Some(kept_token)) = (kept["url"].as_str(), kept["token"].as_str()) else {
-        return Err(wrong());
-    };
+    let (name, kept) = contexts.find(selected.or_else(|| set(CONTEXT)).as_deref())?;
     // A token is for the server that it was given for, and goes to no other.
-    if url.as_deref().is_some_and(|u| u.trim_end_matches('/') != kept_url) && token.is_none() {
-        let text = format!("{URL} names another server than {name} has a token for\n  hint: set {TOKEN} too");
+    if url.as_deref().is_some_and(|u| u.trim_end_matches('/') != kept.url) && token.is_none() {
+        let text = format!("{URL} is not the server of the context '{name}'\n  hint: set {TOKEN} too");
         return Err(Failure::new(Code::Usage, text));
     }
-    is_safe(url.as_deref().unwrap_or(kept_url), insecure || kept["insecure_http"] == true)?;
-    Ok((url.unwrap_or_else(|| kept_url.to_owned()), token.unwrap_or_else(|| kept_token.to_owned())))
+    is_safe(url.as_deref().unwrap_or(&kept.url), insecure || kept.insecure_http)?;
+    Ok((url.unwrap_or_else(|| kept.url.clone()), token.unwrap_or_else(|| kept.token.clone())))
+}
+
+/// Returns what `entry` makes of the entries of a list of the configured server, for completions: nothing when there is no
+/// server, or it does not answer at once.
+pub(crate) fn names<T>(path: &str, entry: impl Fn(&Value) -> Option<T>) -> Vec<T> {
+    let answer = connection().and_then(|(url, token)| Client::brief(&url, &token)?.get(path));
+    answer.ok().and_then(|list| Some(list.as_array()?.iter().filter_map(entry).collect())).unwrap_or_default()
+}
+
+/// Returns names and addresses of the contexts, for completions.
+pub(crate) fn contexts() -> Vec<(String, String)> {
+    let kept = context::file().and_then(|path| Contexts::load(&path)).ok().flatten().unwrap_or_default();
+    kept.all.into_iter().map(|(name, context)| (name, context.url)).collect()
 }
 
 /// The token: from the environment, typed without being shown, or from what is piped in. Never an argument, which others on
@@ -140,50 +172,141 @@ fn token() -> Outcome<String> {
     Ok(token.to_owned())
 }
 
-/// Writes the profile whole or not at all; only its owner can read it.
-fn keep(path: &Path, profile: &Value) -> std::io::Result<()> {
-    use std::io::Write as _;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+/// Asks the server for the owner of the token. A server of before `/v1/whoami` tells the tenant only.
+fn owner(client: &Client) -> Outcome<Value> {
+    if let Some(owner) = client.find("/v1/whoami")? {
+        return Ok(owner);
     }
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&part).and_then(|mut file| {
-        writeln!(file, "{profile}")?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    });
-    if written.is_err() {
-        // The error that counts is the one of writing.
-        let _ = std::fs::remove_file(&part);
+    let tenant = client.get("/v1/tenant")?;
+    Ok(json!({ "name": null, "role": null, "tenant": tenant["id"], "tenant_title": tenant["title"] }))
+}
+
+/// An owner for people: `'alice' (admin) of 'acme'`.
+fn shown(owner: &Value) -> String {
+    match owner["name"].as_str() {
+        Some(name) => format!("'{name}' ({}) of '{}'", text(owner, "role"), text(owner, "tenant")),
+        None => format!("a member of '{}'", text(owner, "tenant")),
     }
-    written
 }
 
 impl Login {
-    /// Asks the server who the token's owner is, and keeps both.
+    /// Asks the server for the owner of the token, and stores address and token.
     ///
     /// # Errors
-    /// When the server does not take the token; nothing is kept then.
+    /// When the server does not take the token; nothing is stored then.
     pub(super) fn run(&self, json: bool) -> Outcome<()> {
         is_safe(&self.url, self.insecure_http || set(INSECURE).is_some_and(|v| v != "0"))?;
         let token = token()?;
         let client = Client::new(&self.url, &token)?;
-        let tenant = client.get("/v1/tenant")?;
-        let path = file()?;
-        let mut profile = json!({ "url": client.url(), "token": token });
-        if self.insecure_http {
-            profile["insecure_http"] = json!(true);
-        }
-        keep(&path, &profile).map_err(|e| Failure::new(Code::File, format!("{}: {e}", path.display())))?;
+        let owner = owner(&client)?;
+        let path = context::file()?;
+        let mut contexts = Contexts::load(&path)?.unwrap_or_default();
+        let url = client.url().to_owned();
+        let name = self.name.clone().unwrap_or_else(|| contexts.name_for(&url));
+        contexts.all.insert(name.clone(), Context { url, token, insecure_http: self.insecure_http });
+        contexts.current = Some(name.clone());
+        contexts.store(&path)?;
         if json {
-            println!("{}", json!({ "url": client.url(), "tenant": tenant, "profile": path }));
+            println!("{}", json!({ "url": client.url(), "context": name, "owner": owner, "profile": path }));
         } else {
-            let id = tenant["id"].as_str().unwrap_or_default();
-            println!("{} as a member of '{id}', kept in {}", client.url(), path.display());
+            let line = format!("{} as {}", client.url(), shown(&owner));
+            println!("{}", output::marked(Tone::Good, &line));
+            println!("  context '{name}', stored in {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+impl List {
+    /// Lists the contexts, without their tokens.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub(super) fn run(self, json: bool) -> Outcome<()> {
+        let contexts = Contexts::load(&context::file()?)?.unwrap_or_default();
+        let is_current = |name: &str| contexts.current.as_deref() == Some(name);
+        if json {
+            let all: Vec<Value> = contexts
+                .all
+                .iter()
+                .map(|(name, context)| json!({ "name": name, "url": context.url, "current": is_current(name) }))
+                .collect();
+            println!("{}", Value::Array(all));
+            return Ok(());
+        }
+        if contexts.all.is_empty() {
+            println!("no contexts\n  hint: `dunlin fleet login URL` stores one");
+            return Ok(());
+        }
+        let mut rows = vec![["", "context", "server"].map(str::to_owned).to_vec()];
+        for (name, context) in &contexts.all {
+            let mark = if is_current(name) { "*" } else { "" };
+            rows.push(vec![mark.to_owned(), name.clone(), context.url.clone()]);
+        }
+        print!("{}", table(&rows, &[]));
+        Ok(())
+    }
+}
+
+impl Use {
+    /// Makes a context the current one.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(super) fn run(&self, json: bool) -> Outcome<()> {
+        let path = context::file()?;
+        let mut contexts = Contexts::load(&path)?.unwrap_or_default();
+        let url = contexts.find(Some(&self.context_name))?.1.url.clone();
+        contexts.current = Some(self.context_name.clone());
+        contexts.store(&path)?;
+        if json {
+            println!("{}", json!({ "context": self.context_name, "url": url }));
+        } else {
+            println!("{}: {url}", self.context_name);
+        }
+        Ok(())
+    }
+}
+
+impl Whoami {
+    /// Shows the server and the owner of the token.
+    ///
+    /// # Errors
+    /// When there is no server, or it does not take the token.
+    pub(super) fn run(self, client: &Client, json: bool) -> Outcome<()> {
+        let mut owner = owner(client)?;
+        if json {
+            owner["url"] = json!(client.url());
+            println!("{owner}");
+        } else {
+            println!("{} on {}", shown(&owner), client.url());
+        }
+        Ok(())
+    }
+}
+
+impl Logout {
+    /// Removes a context. The token stays valid on the server.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(super) fn run(&self, json: bool) -> Outcome<()> {
+        let path = context::file()?;
+        let mut contexts = Contexts::load(&path)?.unwrap_or_default();
+        let selected = self.context_name.as_deref().or(SELECTED.get().map(String::as_str));
+        let name = contexts.find(selected)?.0.to_owned();
+        let removed = contexts.all.remove(&name);
+        contexts.current = contexts.current.filter(|current| *current != name);
+        contexts.store(&path)?;
+        let url = removed.map(|context| context.url).unwrap_or_default();
+        if json {
+            println!("{}", json!({ "context": name, "url": url, "current": contexts.current }));
+            return Ok(());
+        }
+        println!("{name}: token removed from this machine");
+        println!("  it stays valid on {url}: `dunlin fleet tokens revoke NAME` ends it");
+        if contexts.current.is_none() && !contexts.all.is_empty() {
+            println!("  hint: `dunlin fleet use CONTEXT` selects another server");
         }
         Ok(())
     }

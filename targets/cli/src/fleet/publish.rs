@@ -23,28 +23,29 @@ const MAX_BASE: u64 = 1 << 30;
 
 /// Publishes a package with its release, and differences from what the fleet runs.
 #[derive(clap::Args, Clone, Debug)]
+#[command(group(clap::ArgGroup::new("signature").required(true)))]
 pub(super) struct Publish {
-    /// The package
+    /// Package
     pub(super) package: String,
-    /// Its signed release, as `dunlin sign release` writes it
-    #[arg(long, conflicts_with = "keys", required_unless_present = "keys")]
+    /// Signed release, as `dunlin sign release` writes it
+    #[arg(long, group = "signature")]
     pub(super) release: Option<String>,
-    /// Sign the release with this folder's keys
-    #[arg(long)]
+    /// Folder of the keys to sign a release with
+    #[arg(long, group = "signature")]
     pub(super) keys: Option<String>,
-    /// The release's number; the next one when absent
+    /// Number of the release [default: the next one]
     #[arg(long, requires = "keys", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) number: Option<u32>,
-    /// Raise it when packages with a lower one must never run again
+    /// Security counter: devices refuse packages with a lower one
     #[arg(long, requires = "keys", default_value_t = 1)]
     pub(super) counter: u32,
-    /// Days until the release is not accepted any more; 0: never
+    /// Days until the release expires; 0: never
     #[arg(long, requires = "keys", default_value_t = 0)]
     pub(super) days: u64,
-    /// Make no differences
+    /// Do not create deltas
     #[arg(long)]
     pub(super) no_deltas: bool,
-    /// Another package to make a difference from, which is published; may be given several times
+    /// Published package to create a delta from; repeatable
     #[arg(long, value_name = "PACKAGE")]
     pub(super) base: Vec<String>,
 }
@@ -91,7 +92,7 @@ impl Publish {
     /// Names the file, or passes on why the server refuses.
     pub(super) fn run(&self, client: &Client, json: bool) -> Outcome<()> {
         let bytes = Block::from(&model::read(&self.package)?[..]);
-        let opened = Package::open(&bytes).map_err(|e| Failure::damaged(&self.package, e))?;
+        let opened = Package::open(&bytes).map_err(|e| Failure::package(&self.package, &bytes, e))?;
         let (digest, name) = (hex(&opened.digest()), opened.manifest().name);
         let path = format!("/v1/packages/{digest}");
         let known = client.find(&path)?;
@@ -185,7 +186,7 @@ impl Publish {
         let mut bases = Vec::new();
         for path in &self.base {
             let bytes = Block::from(&model::read(path)?[..]);
-            let opened = Package::open(&bytes).map_err(|e| Failure::damaged(path, e))?;
+            let opened = Package::open(&bytes).map_err(|e| Failure::package(path, &bytes, e))?;
             let base = hex(&opened.digest());
             let share = runs.get(&base).copied();
             bases.push((base, path.clone(), share, bytes));

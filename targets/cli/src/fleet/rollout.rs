@@ -152,7 +152,7 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Outcome<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        let text = format!("{question} This is not a terminal, so nobody can confirm\n  hint: pass --yes");
+        let text = format!("{question} Not confirmed: this is not a terminal\n  hint: pass --yes to confirm");
         return Err(Failure::new(Code::Usage, text));
     }
     let wrong = |e: std::io::Error| Failure::new(Code::File, format!("the answer cannot be read: {e}"));
@@ -163,7 +163,7 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Outcome<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         return Ok(());
     }
-    Err(Failure::new(Code::Usage, "nothing was done"))
+    Err(Failure::new(Code::Usage, "not confirmed: nothing was changed"))
 }
 
 fn path(rollout: &str) -> String {

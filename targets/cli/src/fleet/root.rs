@@ -11,10 +11,10 @@ use crate::failure::Outcome;
 use crate::model;
 use crate::trust::{KeyFolder, day};
 
-/// Shows the root in force and the server's key, or gives the server the newer roots of a folder.
+/// Shows the current root and the server's key, or uploads newer roots.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Root {
-    /// The folder of the keys, whose root documents the server is given that it has not
+    /// Upload newer root documents of this folder of keys
     #[arg(long)]
     keys: Option<String>,
 }

@@ -7,16 +7,16 @@ use super::view::{text, time};
 use crate::failure::{Code, Failure, Outcome};
 use crate::table::{grouped, table};
 
-/// Shows the token's tenant, and changes what its administrators may set.
+/// Shows the token's tenant, or changes its settings.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Tenant {
-    /// Seconds between a device's polls, on average
+    /// Average poll interval of devices in seconds
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     poll_seconds: Option<u32>,
-    /// Whether somebody else than who started a rollout has to approve the stage after its canary
+    /// Require a second person to approve after the canary stage
     #[arg(long)]
     two_person: Option<bool>,
-    /// Where alerts are posted as JSON; `none`: nowhere
+    /// URL that alerts are posted to as JSON, or 'none'
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 }
@@ -51,7 +51,7 @@ impl Tenant {
     }
 }
 
-/// Shows all tenants, makes one, and changes one: for the installation's administrators.
+/// Lists, creates and changes tenants. For administrators of the installation.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Tenants {
     #[command(subcommand)]
@@ -61,17 +61,18 @@ pub(super) struct Tenants {
 /// What is done with tenants.
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
-    /// Show them
+    /// List tenants
     List,
-    /// Make one, or change one: what is not said stays as it is
+    /// Create or change a tenant; other settings stay as they are
     Put {
-        /// Its name in tokens and addresses
+        /// Identifier of the tenant
         tenant: String,
-        /// Its name for people
+        /// Name of the tenant for people
         #[arg(long)]
         title: Option<String>,
-        /// A setting: poll_seconds, two_person, max_devices, max_bytes, operator_rate, device_rate, webhook; may be given
-        /// several times
+        /// Setting; repeatable
+        ///
+        /// poll_seconds, two_person, max_devices, max_bytes, operator_rate, device_rate or webhook.
         #[arg(long, value_name = "SETTING=VALUE", value_parser = setting)]
         set: Vec<(String, Value)>,
     },

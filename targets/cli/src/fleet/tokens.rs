@@ -8,7 +8,7 @@ use super::view::{text, time};
 use crate::failure::Outcome;
 use crate::table::table;
 
-/// Shows tokens, makes one, and revokes one.
+/// Lists, creates and revokes tokens.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Tokens {
     #[command(subcommand)]
@@ -18,34 +18,34 @@ pub(super) struct Tokens {
 /// What is done with tokens.
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
-    /// Show them, without their secrets
+    /// List tokens, without their secrets
     List,
-    /// Make one, and print its secret, which is kept nowhere
+    /// Create a token and print its secret once
     New {
-        /// Its name, which the audit log will have
+        /// Name of the token, for the audit log
         name: String,
-        /// What its owner may do; each role may do what those before it may, but for enrol, which enrols devices alone
+        /// Role; each includes those before it, except enrol
         #[arg(value_parser = ["enrol", "viewer", "operator", "approver", "admin"])]
         role: String,
-        /// Another tenant's; for the installation's administrators
+        /// Tenant; only for administrators of the installation
         #[arg(long)]
         tenant: Option<String>,
     },
-    /// Revoke one; its owner's sessions end with it
+    /// Revoke a token and end its sessions
     Revoke {
-        /// Its name
+        /// Name of the token
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
 }
 
 impl Tokens {
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
-    /// Passes on why the server refuses.
+    /// The server's refusal with its hint.
     pub(super) fn run(&self, client: &Client, json: bool) -> Outcome<()> {
         let list = match &self.action {
             None | Some(Action::List) => client.get("/v1/tokens")?,
@@ -69,7 +69,7 @@ impl Tokens {
             println!("{list}");
             return Ok(());
         }
-        let mut rows = vec![["token", "role", "made", "revoked"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["token", "role", "created", "revoked"].map(str::to_owned).to_vec()];
         for token in list.as_array().into_iter().flatten() {
             let revoked = if token["revoked"].is_null() { String::new() } else { time(&token["revoked"]) };
             rows.push(vec![text(token, "name").into(), text(token, "role").into(), time(&token["created"]), revoked]);

@@ -10,6 +10,7 @@ pub(crate) mod serving;
 mod tenants;
 mod tokens;
 mod watch;
+mod whoami;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -27,6 +28,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .merge(serving::router())
         .merge(drift::router())
         .merge(watch::router())
+        .merge(whoami::router())
 }
 
 /// Routes whose bodies are artifacts. Their description is in [`router`]'s document.

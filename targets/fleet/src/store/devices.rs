@@ -134,6 +134,23 @@ pub(crate) async fn list(
     rows.iter().map(device).collect()
 }
 
+/// Returns up to nine digests that begin with `prefix`, of those that devices run and packages have. `prefix` holds nothing but
+/// hexadecimal digits.
+pub(crate) async fn digests(
+    connection: &mut Connection,
+    tenant: &str,
+    prefix: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT running FROM devices WHERE tenant = $1 AND running LIKE $2
+         UNION SELECT digest FROM packages WHERE tenant = $1 AND digest LIKE $2 ORDER BY 1 LIMIT 9",
+    )
+    .bind(tenant)
+    .bind(format!("{prefix}%"))
+    .fetch_all(connection)
+    .await
+}
+
 /// Devices that run a model, of those that could run something made for `target`, and of them those that run `base`.
 pub(crate) async fn count(
     connection: &mut Connection,

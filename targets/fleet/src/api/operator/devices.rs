@@ -13,6 +13,7 @@ use crate::decide;
 use crate::error::{ApiError, ApiResult, Problem};
 use crate::hex;
 use crate::server::App;
+use crate::store::Connection;
 use crate::store::devices::{self, Device, Filter, Revoked};
 use crate::store::{audit, reports, signed};
 
@@ -31,7 +32,7 @@ struct Which {
     limit: Option<u32>,
     /// Only those with this model.
     model: Option<String>,
-    /// Only those that run this digest.
+    /// Only those that run this digest, or the one that begins with these 6 or more digits.
     running: Option<String>,
     /// Only those of this ring.
     ring: Option<u8>,
@@ -41,14 +42,44 @@ struct Which {
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", params(Which), extensions(("x-role" = json!("viewer"))),
     responses((status = 200, body = Vec<Device>), (status = "default", body = Problem)))]
 async fn list(State(app): State<App>, By(who): By<VIEWER>, Ask(which): Ask<Which>) -> ApiResult<Json<Vec<Device>>> {
+    let mut connection = app.store.read().await?;
+    let running = match which.running {
+        Some(text) => Some(running(&mut connection, &who.tenant.id, &text).await?),
+        None => None,
+    };
     let filter = Filter {
         after: which.after,
         limit: which.limit.unwrap_or(100).clamp(1, 1000).into(),
         model: which.model,
-        running: which.running,
+        running,
         ring: which.ring.map(i64::from),
     };
-    Ok(Json(devices::list(&mut *app.store.read().await?, &who.tenant.id, &filter).await?))
+    Ok(Json(devices::list(&mut connection, &who.tenant.id, &filter).await?))
+}
+
+/// Fewest digits of a digest that stand for all of it.
+const SHORTEST_DIGEST: usize = 6;
+
+/// Resolves a digest or its first digits among those that devices run and packages have.
+async fn running(connection: &mut Connection, tenant: &str, text: &str) -> ApiResult<String> {
+    let digits = text.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+    if !digits || !(SHORTEST_DIGEST..=64).contains(&text.len()) {
+        let hint =
+            format!("a digest has 64 lower-case hexadecimal digits; {SHORTEST_DIGEST} or more of the first are enough");
+        return Err(ApiError::bad(format!("{text:?} is no digest"), hint));
+    }
+    if text.len() == 64 {
+        return Ok(text.to_owned());
+    }
+    let found = devices::digests(connection, tenant, text).await?;
+    match &found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(ApiError::missing("digest", text)),
+        several => {
+            let hint = format!("more digits tell them apart: {}", several.join(", "));
+            Err(ApiError::conflict(format!("the digest {text:?} is ambiguous"), hint))
+        }
+    }
 }
 
 /// A report as it came.
