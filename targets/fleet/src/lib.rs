@@ -8,6 +8,7 @@
 mod api;
 mod approval;
 mod artifacts;
+mod audit_log;
 mod auth;
 pub mod backup;
 mod clock;
