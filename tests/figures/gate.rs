@@ -314,6 +314,23 @@ fn in_turn(repetitions: u32) {
             line(&figure, part(|t| t.canary), "%", better, target, Some(part(|t| t.control)));
         }
     }
+    for devices in [100, 300] {
+        for ratio in [1.0, 1.25] {
+            let taken_back = repeat(repetitions, |run| {
+                let mut random = Random::new(0xA88 << 40 | u64::from(run) << 4 | u64::from(devices / 100));
+                turns::left_by_hand(devices, 0.02, ratio, &mut random)
+            });
+            let part = |get: fn(&Both<bool>) -> bool| {
+                100.0 * taken_back.iter().filter(|t| get(t)).count() as f64 / taken_back.len() as f64
+            };
+            let print = |when: &str, value: f64| {
+                let figure = format!("turns/left_by_hand/{when}/{devices}/2%/x{ratio}");
+                line(&figure, value, "%", "lower", Some(1.0), None);
+            };
+            print("at_any_hour", part(|t| t.canary));
+            print("at_the_worst_hour", part(|t| t.control));
+        }
+    }
     let judged = repeat(repetitions, |run| turns::margin(&mut Random::new(0xA77 << 40 | u64::from(run))));
     let part =
         |get: fn(&turns::Judged) -> bool| 100.0 * judged.iter().filter(|j| get(j)).count() as f64 / judged.len() as f64;

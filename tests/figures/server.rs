@@ -50,7 +50,7 @@ async fn main() {
 async fn serve(folder: &Path, url: String) {
     let config = Config { database: url, tick: Duration::from_millis(20), ..Config::in_folder(folder) };
     let server = Server::start(config).await.expect("the server starts");
-    println!("listening on {}", server.address());
+    println!("listening on http://{}", server.address());
     std::future::pending().await
 }
 

@@ -13,7 +13,7 @@ pub mod tally;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin::Block;
 use dunlin_fleet::SystemClock;
@@ -83,6 +83,9 @@ pub struct Flock {
     /// All poll for the first time within a minute, as after an outage, in the place of within an interval
     #[arg(long)]
     herd: bool,
+    /// Time between lines of progress where there is no terminal
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    progress: Duration,
     /// Requests at once
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
@@ -201,9 +204,14 @@ impl Flock {
     fn drive<M: Member>(&self, mut flock: Driven<M>, pace: &Pace, json: bool) -> Outcome<()> {
         let bar = self.bar();
         let until = self.duration.as_micros() as u64;
+        let mut lines = (bar.is_hidden() && !json).then(|| Lines::new(self.progress));
         flock.run_and_show(pace, until, Duration::from_millis(250), |tally| {
-            bar.set_position(pace.now().min(until) / 1_000_000);
+            let seconds = pace.now().min(until) / 1_000_000;
+            bar.set_position(seconds);
             bar.set_message(line(tally));
+            if lines.as_mut().is_some_and(|lines| lines.is_due(Instant::now())) {
+                eprintln!("{seconds} of {} s: {}", until / 1_000_000, line(tally));
+            }
         });
         bar.finish_and_clear();
         let mut runs = std::collections::BTreeMap::<String, u64>::new();
@@ -273,6 +281,27 @@ impl Flock {
     }
 }
 
+/// Times at which progress is written where there is no bar: the first one after a minute at most.
+struct Lines {
+    every: Duration,
+    next: Instant,
+}
+
+impl Lines {
+    fn new(every: Duration) -> Self {
+        Self { every, next: Instant::now() + every.min(Duration::from_secs(60)) }
+    }
+
+    /// Returns whether a line is due, and then when the next one is.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now + self.every;
+        }
+        due
+    }
+}
+
 /// A tally in a line.
 fn line(tally: &Tally) -> String {
     let errors: u64 = tally.errors.values().sum();
@@ -288,6 +317,15 @@ fn line(tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_progress_comes_within_a_minute_and_then_as_often_as_asked() {
+        let hour = Duration::from_secs(3600);
+        let mut lines = Lines::new(hour);
+        let now = Instant::now();
+        assert!(!lines.is_due(now) && lines.is_due(now + Duration::from_secs(61)));
+        assert!(!lines.is_due(now + hour) && lines.is_due(now + hour + Duration::from_secs(62)));
+    }
 
     #[test]
     fn durations_are_read() {

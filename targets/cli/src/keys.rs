@@ -174,7 +174,25 @@ fn init(folder: &str, quotas: [Option<(u8, u8)>; 4], rollout: Option<PublicKey>,
         draft.roles[Role::Rollout as usize] = (1, vec![public]);
     }
     let root = draft.finish(days)?;
-    publish(&keys, None, &root, json)
+    publish(&keys, None, &root, json)?;
+    if !json {
+        print!("{}", advice(folder, &root, rollout));
+    }
+    Ok(())
+}
+
+/// What to do with new keys, and which key of somebody else was given a role.
+fn advice(folder: &str, root: &RootKeys, rollout: Option<PublicKey>) -> String {
+    let mut text = String::new();
+    if let Some(public) = rollout {
+        text.push_str(&format!("rollouts are signed by {}, the key {}\n", hex(&key_id(&public)), hex(&public)));
+    }
+    let files: Vec<String> = root.keys_of(Role::Root).map(|key| format!("{}.key", hex(&key_id(key)))).collect();
+    text.push_str(&format!(
+        "root keys are {} in {folder}\n  hint: move them to separate offline media; only `dunlin keys` needs them, to replace keys\n",
+        files.join(", ")
+    ));
+    text
 }
 
 fn rotate(folder: &str, role: Role, key: Option<&str>, by: Option<PublicKey>, days: u64, json: bool) -> Outcome<()> {

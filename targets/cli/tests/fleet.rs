@@ -6,6 +6,8 @@ mod contexts;
 mod demo;
 #[path = "fleet/flock.rs"]
 mod flock;
+#[path = "fleet/keys.rs"]
+mod keys;
 #[path = "fleet/operators.rs"]
 mod operators;
 #[path = "fleet/site.rs"]

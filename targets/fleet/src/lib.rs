@@ -9,6 +9,7 @@ mod alerting;
 mod api;
 mod approval;
 mod artifacts;
+mod audit_log;
 mod auth;
 pub mod backup;
 mod clock;

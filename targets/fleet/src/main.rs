@@ -1,7 +1,11 @@
 //! The fleet server's command.
 
+mod health;
+
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +66,18 @@ enum Command {
         /// What its owner may do.
         #[arg(value_enum)]
         role: Kind,
+        /// Write the secret to a new file that only its owner reads.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Ask the server on this machine whether it is ready.
+    Health {
+        /// Where it listens.
+        #[arg(long, env = "DUNLIN_FLEET_LISTEN", default_value = "127.0.0.1:8480")]
+        listen: SocketAddr,
+        /// The server serves HTTPS: only ask whether it accepts connections.
+        #[arg(long, env = "DUNLIN_FLEET_TLS_CERT")]
+        tls_cert: Option<PathBuf>,
     },
     /// Write a copy of an SQLite database, artifacts and keys into a new folder, while the server runs.
     Backup {
@@ -170,6 +186,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Serve(serve) => return run_server(config, serve, &arguments.place.data).await,
+        Command::Health { listen, tls_cert } => {
+            health::check(listen, tls_cert.is_some())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         _ => {}
     }
     prepare(&arguments.place.data)?;
@@ -180,7 +200,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
             store.migrate().await.map_err(failed)?;
             ExitCode::SUCCESS
         }
-        Command::Token { tenant, name, role } => {
+        Command::Token { tenant, name, role, output } => {
             store.migrate().await.map_err(failed)?;
             let role = match role {
                 Kind::Enrol => Role::Enrol,
@@ -189,10 +209,23 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
                 Kind::Approver => Role::Approver,
                 Kind::Admin => Role::Admin,
             };
-            println!(
-                "{}",
-                Server::make_token(&store, &tenant, &name, role, &SystemClock).await.map_err(|e| e.to_string())?
-            );
+            // The file first: a secret that cannot be written is lost.
+            let file = output.as_deref().map(new_private_file).transpose()?;
+            let made = Server::make_token(&store, &tenant, &name, role, &SystemClock).await;
+            match (file, made) {
+                (Some((path, mut file)), Ok(secret)) => {
+                    writeln!(file, "{secret}").map_err(|e| format!("{}: {e}", path.display()))?;
+                    eprintln!("token of {name} written to {}", path.display());
+                }
+                (None, Ok(secret)) => println!("{secret}"),
+                (file, Err(error)) => {
+                    if let Some((path, _)) = file {
+                        // The error that counts is the one of the token.
+                        let _ = std::fs::remove_file(path);
+                    }
+                    return Err(error.to_string());
+                }
+            }
             ExitCode::SUCCESS
         }
         Command::Backup { to } => {
@@ -216,10 +249,29 @@ async fn run(arguments: Arguments) -> Result<ExitCode, String> {
             }
             code
         }
-        Command::Serve(_) | Command::Restore { .. } => ExitCode::SUCCESS,
+        Command::Serve(_) | Command::Restore { .. } | Command::Health { .. } => ExitCode::SUCCESS,
     };
     store.close().await;
     Ok(code)
+}
+
+/// Creates a file that only its owner reads.
+///
+/// # Errors
+/// When it exists or cannot be created.
+fn new_private_file(path: &Path) -> Result<(&Path, File), String> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(|e| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::AlreadyExists => "\n  hint: name a file that does not exist yet",
+            _ => "",
+        };
+        format!("{}: {e}{hint}", path.display())
+    })?;
+    Ok((path, file))
 }
 
 fn prepare(data: &std::path::Path) -> Result<(), String> {
@@ -246,8 +298,10 @@ async fn run_server(mut config: Config, serve: Serve, data: &std::path::Path) ->
     if let (Some(cert), Some(key)) = (serve.tls_cert, serve.tls_key) {
         config.tls = Some(config::Tls { cert, key, client_ca: serve.client_ca });
     }
+    let is_https = config.tls.is_some();
     let server = Server::start(config).await.map_err(|e| e.to_string())?;
-    println!("listening on {}", server.address());
+    let scheme = if is_https { "https" } else { "http" };
+    println!("listening on {scheme}://{}", server.address());
     stop_signal().await;
     server.stop().await;
     Ok(ExitCode::SUCCESS)

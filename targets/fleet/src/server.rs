@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::artifacts::Artifacts;
+use crate::audit_log::{self, AuditLog};
 use crate::auth::{self, Role, Seal};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) allowance: Allowance,
     pub(crate) metrics: Metrics,
     pub(crate) drift: drift::Lately,
+    pub(crate) audit_log: AuditLog,
     pub(crate) max_artifact: usize,
     /// When what is not kept any longer was last looked for.
     pub(crate) pruned: AtomicI64,
@@ -125,6 +127,7 @@ impl Server {
             Engine::Postgres => 4.min(config.connections.max(2) as usize / 2),
         };
         let (stopping, _) = watch::channel(false);
+        let audit_log = AuditLog::open(&store).await?;
         let inner = Arc::new(Inner {
             store,
             artifacts: Arc::new(artifacts),
@@ -135,6 +138,7 @@ impl Server {
             allowance: Allowance::default(),
             metrics: Metrics::default(),
             drift: drift::Lately::default(),
+            audit_log,
             max_artifact: config.max_artifact,
             pruned: AtomicI64::new(0),
             patience: config.patience,
@@ -206,7 +210,7 @@ impl Server {
                 }
             }));
         }
-        tracing::info!(%address, "listening");
+        tracing::debug!(%address, "listening");
         Ok(Self { address, metrics_address, app, serving, tasks, workers, grace: config.grace })
     }
 
@@ -285,6 +289,7 @@ async fn tick(app: &App) {
     store::hours::tick(app).await;
     store::retention::tick(app).await;
     alerting::tick(app).await;
+    audit_log::tick(app).await;
 }
 
 /// Makes a token.

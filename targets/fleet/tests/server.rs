@@ -20,6 +20,8 @@ mod drift;
 mod evidence;
 #[path = "server/kills.rs"]
 mod kills;
+#[path = "server/operation.rs"]
+mod operation;
 #[path = "server/operators.rs"]
 mod operators;
 #[path = "server/otlp.rs"]

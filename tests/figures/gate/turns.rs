@@ -50,6 +50,84 @@ pub(crate) fn guardrail(devices: u32, rate: f64, ratio: f64, random: &mut Random
     taken_back
 }
 
+/// Hours of a day.
+const HOURS: u32 = 24;
+
+/// Hours at which a device's halves of a day have first reported and have first been bad; [`HOURS`]: not on this day.
+struct Halves {
+    reported: Both<u32>,
+    bad: Both<u32>,
+}
+
+impl Halves {
+    /// Draws a day of which `half` is the probability that twelve of the base's hours are bad.
+    fn draw(half: f64, ratio: f64, random: &mut Random) -> Self {
+        let hours = random.next();
+        let is_canary = |hour: u32| hours >> hour & 1 == 1;
+        let first = |canary: bool| (0..HOURS).find(|hour| is_canary(*hour) == canary).unwrap_or(HOURS);
+        let shared = if random.uniform() < 0.2 * half { (random.next() % u64::from(HOURS)) as u32 } else { HOURS };
+        let mut first_bad = |canary: bool, twelve: f64| {
+            // The number of good hours before the first bad one is geometric.
+            let good = ((1.0 - random.uniform()).ln() / (1.0 - twelve / 12.0).ln()) as usize;
+            let own = (0..HOURS).filter(|hour| is_canary(*hour) == canary).nth(good).unwrap_or(HOURS);
+            let both = (shared..HOURS).find(|hour| is_canary(*hour) == canary).unwrap_or(HOURS);
+            own.min(both)
+        };
+        let bad = Both::new(first_bad(true, (ratio - 0.2) * half), first_bad(false, 0.8 * half));
+        Self { reported: Both::new(first(true), first(false)), bad }
+    }
+
+    /// Whether both halves have reported by an hour, and which are bad by then.
+    fn by(&self, hour: u32) -> Option<Both<bool>> {
+        let both = self.reported.canary < hour && self.reported.control < hour;
+        both.then(|| Both::new(self.bad.canary < hour, self.bad.control < hour))
+    }
+}
+
+/// Whether a candidate is ever taken back in seven stages of a crossover, each of which is left by hand in the middle of its
+/// second day: at any hour, or at the one at which the evidence against the candidate is greatest (which nobody can choose
+/// who does not see each device's reports as they come).
+pub(crate) fn left_by_hand(devices: u32, rate: f64, ratio: f64, random: &mut Random) -> Both<bool> {
+    let prone: Vec<f64> = (0..devices).map(|_| rate * (random.normal() - 0.5).exp()).collect();
+    let mut arms = Both::new(Evidence::new(0, 0), Evidence::new(0, 0));
+    let mut taken_back = Both::new(false, false);
+    let ln_e = |e: &Evidence| Gate::DEFAULT.measure([*e].iter(), 0, 1, 0, None).hard[0];
+    for _ in 0..DAYS / 2 {
+        let mut gone = vec![false; devices as usize];
+        for is_last in [false, true] {
+            let season = (0.3 * random.normal() - 0.045).exp();
+            let day: Vec<Halves> =
+                prone.iter().map(|prone| Halves::draw((prone * season / 2.0).min(0.3), ratio, random)).collect();
+            let counted = |evidence: &Evidence, hour: u32| {
+                let mut evidence = *evidence;
+                let (mut with, mut without) = (Count::default(), Count::default());
+                for bad in day.iter().zip(&gone).filter(|(_, gone)| !**gone).filter_map(|(halves, _)| halves.by(hour)) {
+                    with = Count::new(with.bad + u32::from(bad.canary), with.of + 1);
+                    without = Count::new(without.bad + u32::from(bad.control), without.of + 1);
+                }
+                evidence.count(0, Guardrail::Crash, with, without).expect("counts");
+                evidence
+            };
+            if is_last {
+                let hour = 1 + (random.next() % u64::from(HOURS - 1)) as u32;
+                arms.canary = counted(&arms.canary, hour);
+                let hours = (1..HOURS).map(|hour| counted(&arms.control, hour));
+                let worst = hours.max_by(|a, b| ln_e(a).ln_e.total_cmp(&ln_e(b).ln_e));
+                arms.control = worst.expect("hours");
+            } else {
+                arms.canary = counted(&arms.canary, HOURS);
+                arms.control = counted(&arms.control, HOURS);
+                for (gone, halves) in gone.iter_mut().zip(&day) {
+                    *gone = halves.by(HOURS).is_some_and(|bad| bad.canary || bad.control);
+                }
+            }
+            taken_back.canary |= ln_e(&arms.canary).is_crossed();
+            taken_back.control |= ln_e(&arms.control).is_crossed();
+        }
+    }
+    taken_back
+}
+
 /// What became of a margin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged {

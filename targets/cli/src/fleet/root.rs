@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dunlin_update::trust::key_id;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use super::client::Client;
 use super::view::text;
 use crate::failure::Outcome;
 use crate::model;
-use crate::trust::{KeyFolder, day};
+use crate::trust::{KeyFolder, day, hex, unhex};
 
 /// Shows the current root and the server's key, or uploads newer roots.
 #[derive(clap::Args, Clone, Debug)]
@@ -17,6 +18,9 @@ pub(super) struct Root {
     /// Upload newer root documents of this folder of keys
     #[arg(long)]
     keys: Option<String>,
+    /// Print only the server's public key, for `dunlin keys init --rollout-key`
+    #[arg(long, conflicts_with = "keys")]
+    key: bool,
 }
 
 impl Root {
@@ -35,7 +39,9 @@ impl Root {
                 root = client.upload("/v1/root", &[], &bytes, &ProgressBar::hidden())?;
             }
         }
-        if json {
+        if self.key {
+            println!("{}", text(&root, "server_key"));
+        } else if json {
             println!("{root}");
         } else {
             print!("{}", shown(&root));
@@ -54,7 +60,8 @@ fn shown(root: &Value) -> String {
         None | Some(0) => "no root yet\n".to_owned(),
         Some(version) => format!("root {version}, until {}\n", day(root["expires"].as_u64().unwrap_or(0))),
     };
-    out.push_str(&format!("the server signs rollouts with {key}\n"));
+    let id = unhex::<32>(key).map_or(String::new(), |key| hex(&key_id(&key)));
+    out.push_str(&format!("the server signs rollouts with {key}, identifier {id}\n"));
     if let Some(problem) = root["problem"].as_str() {
         out.push_str(&format!(
             "{problem}\n  hint: `dunlin keys init FOLDER --rollout-key {key}`, or `dunlin keys rotate FOLDER --role rollout --by {key}`;\n  then `dunlin fleet root --keys FOLDER`\n"

@@ -16,6 +16,9 @@ pub struct Faults {
     /// A device misses its deadlines on a day
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub deadline_misses: f64,
+    /// A shadow's answer is another than that of what serves
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub disagreements: f64,
     /// A device is offline when it should check in
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub offline: f64,

@@ -1,28 +1,31 @@
 //! A device of which only the conversation with the server is real: signed requests, downloads that are checked, reports. No
 //! model runs; what it measures is drawn at random.
 
+mod monitor;
+mod packages;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dunlin_device::flags::SERVE;
 use dunlin_fleet::wire;
-use dunlin_telemetry::window::Counter;
-use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample};
-use dunlin_update::trust::{Document, Manner, Role, Rollout, SecretKey};
-use dunlin_update::{Outcome, Phase, Reversal};
+use dunlin_rollout::flag::{Context, Flags};
+use dunlin_update::Phase;
+use dunlin_update::trust::{Document, Release, Role, Rollout, SecretKey};
 use sha2::{Digest as _, Sha256};
 
 use super::drive::Member;
-use super::faults::{Faults, within};
+use super::faults::Faults;
 use super::link::{Answered, Link, Signed};
 use super::pace::Pace;
 use super::random::{self, Random};
 use super::tally::Tally;
+use monitor::Monitor;
+use packages::{Packages, Refused, Serving, Taken};
 
 const SECOND: u64 = 1_000_000;
-/// Reports that wait for a receipt at most.
-const OUTBOX: usize = 4;
-/// Inferences of a window whose latency and confidence are drawn; of the others only the number is.
-const DRAWN: u32 = 16;
+/// Seconds of an hour.
+const HOUR: u64 = 3600;
 /// Between two polls while a candidate is on trial.
 const TRIAL: u64 = 30 * SECOND;
 /// Bytes of a download that are asked for at once.
@@ -67,33 +70,24 @@ pub struct StandIn {
     random: Random,
     id: [u8; 16],
     due: Due,
-    running: Option<[u8; 32]>,
-    candidate: Option<[u8; 32]>,
-    failed: Option<[u8; 32]>,
-    last: Option<([u8; 16], Outcome)>,
-    phase: Phase,
+    packages: Packages,
     root: u32,
-    sequence: u64,
+    /// Sequence of the newest flag document.
     flags: u64,
-    boot: u32,
-    recorder: Recorder<10, 0>,
+    /// Whether flags let the model run.
+    serves: bool,
+    monitor: Monitor,
+    /// When the open window began, microseconds of the flock's time.
     since: u64,
-    unsent: Vec<wire::Report>,
     /// How far the clock is off, microseconds.
     off: i64,
+    /// What the device takes the time for: a moment of the flock's time, and seconds since 1970.
+    calendar: Option<(u64, u64)>,
     nonce: u64,
     /// The server's nonce, for who has no clock.
     given: Option<String>,
     interval: u64,
     failures: u32,
-}
-
-fn prefix(digest: &[u8; 32]) -> [u8; 16] {
-    digest.first_chunk().copied().unwrap_or_default()
-}
-
-fn model(digest: Option<[u8; 32]>) -> u16 {
-    digest.map_or(0, |d| u16::from_be_bytes([d[0], d[1]]))
 }
 
 impl StandIn {
@@ -114,19 +108,14 @@ impl StandIn {
             random,
             id: [0; 16],
             due: Due::Enrol,
-            running: terms.running,
-            candidate: None,
-            failed: None,
-            last: None,
-            phase: Phase::Idle,
+            packages: Packages::new(terms.running),
             root: 0,
-            sequence: 0,
             flags: 0,
-            boot: 1,
-            recorder: Recorder::new(1, model(terms.running)),
+            serves: true,
+            monitor: Monitor::new(),
             since: 0,
-            unsent: Vec::new(),
             off,
+            calendar: None,
             nonce: 0,
             given: None,
             interval: terms.interval * SECOND,
@@ -136,9 +125,12 @@ impl StandIn {
         (first, one)
     }
 
-    /// How many times as often something fails as it did with what it began with.
-    fn worse(&self) -> f64 {
-        if self.running == self.terms.running { 1.0 } else { self.terms.faults.worse }
+    /// Returns the device's time, seconds since 1970, if it has one.
+    fn seconds_at(&self, now: u64) -> Option<u64> {
+        let (moment, seconds) = self.calendar?;
+        // A window may have begun before the calendar was set.
+        let passed = now.saturating_sub(moment) / SECOND;
+        Some((seconds + passed).saturating_sub(moment.saturating_sub(now) / SECOND))
     }
 
     /// A moment later than now by what the server or a failure asks for, with jitter.
@@ -163,7 +155,8 @@ impl StandIn {
         match postcard::from_bytes::<wire::Enrolled>(&answered.body) {
             Ok(enrolled) if answered.status == 200 => {
                 (self.id, self.root, self.due) = (enrolled.device, enrolled.roots.len() as u32, Due::Poll);
-                (self.since, self.failures) = (now, 0);
+                self.since = now;
+                self.failures = 0;
                 tally.enrolled += 1;
                 now
             }
@@ -189,55 +182,38 @@ impl StandIn {
 
     /// Closes the window of telemetry when it is time.
     fn measure(&mut self, now: u64, tally: &mut Tally) {
-        let seconds = now.saturating_sub(self.since) / SECOND;
-        if seconds < self.terms.window {
+        if now.saturating_sub(self.since) / SECOND >= self.terms.window {
+            self.close(now, tally);
+        }
+    }
+
+    /// Closes the window: a report for each package and arm that served in it.
+    fn close(&mut self, now: u64, tally: &mut Tally) {
+        let served = self.served(now);
+        self.since = now;
+        if !self.serves {
             return;
         }
-        self.since = now;
-        let (faults, worse) = (&self.terms.faults, self.worse());
-        let part = |day: f64| within(day * worse, seconds as f64);
-        let (crash, errors, late) = (part(faults.crash), part(faults.inference_errors), part(faults.deadline_misses));
-        let mean = self.terms.rate * seconds as f64 / 3600.0;
-        let inferences = ((mean * (0.5 + self.random.part())) as u32).clamp(1, 60_000);
-        for _ in 0..DRAWN.min(inferences) {
-            let confidence = 1.0 - self.random.exponential(0.04).min(0.9) as f32;
-            let micros = 900 + self.random.exponential(200.0) as u32;
-            let class = u16::try_from(self.random.below(10)).ok();
-            let seen = Observation { micros, class, confidence: Some(confidence), ..Observation::default() };
-            self.recorder.add(&Sample::of(&Reference::NONE, &seen));
-        }
-        self.recorder.count(Counter::Inferences, inferences.saturating_sub(DRAWN));
-        if self.random.chance(errors) {
-            let failed = inferences / 20 + 1;
-            self.recorder.count(Counter::InferenceErrors, failed);
-            tally.failed += u64::from(failed);
-        }
-        if self.random.chance(late) {
-            self.recorder.count(Counter::DeadlineMisses, inferences / 20 + 1);
-        }
-        tally.inferences += u64::from(inferences);
-        self.close(now, tally);
-        if self.random.chance(crash) {
-            self.restart();
-            self.recorder.count(Counter::Resets, 1);
+        for (serving, seconds) in served {
+            self.monitor.close(serving, seconds, &self.terms, &mut self.random, tally);
         }
     }
 
-    fn close(&mut self, now: u64, tally: &mut Tally) {
-        let window = self.recorder.take(u32::try_from(now / SECOND).unwrap_or(u32::MAX));
-        let mut bytes = [0; 512];
-        let Ok(len) = window.encode(Profile::Full, &mut bytes) else { return };
-        if self.unsent.len() >= OUTBOX {
-            self.unsent.remove(0);
-            tally.reports_lost += 1;
+    /// Returns what served since the window was opened, and for how many seconds; what serves now comes last.
+    fn served(&self, now: u64) -> Vec<(Serving, u64)> {
+        let mut served: Vec<(Serving, u64)> = Vec::new();
+        // A device without a calendar goes by its own clock, as `dunlin_device` does.
+        let at = |moment| self.seconds_at(moment).unwrap_or(moment / SECOND);
+        let (mut from, end) = (at(self.since), at(now));
+        let is_simple = self.packages.beside().is_none();
+        while from < end {
+            let until = if is_simple { end } else { end.min((from / HOUR + 1) * HOUR) };
+            let Some(serving) = self.packages.serving(&self.id, from / HOUR) else { break };
+            let before = served.iter().position(|(other, _)| *other == serving).map(|place| served.remove(place));
+            served.push((serving, before.map_or(0, |(_, seconds)| seconds) + until - from));
+            from = until;
         }
-        let (boot, seq) = (window.head().boot, window.head().seq);
-        self.unsent.push(wire::Report { boot, seq, bytes: bytes[..len].to_vec() });
-    }
-
-    fn restart(&mut self) {
-        self.boot += 1;
-        self.recorder = Recorder::new(self.boot, model(self.running));
+        served
     }
 
     fn nonce(&mut self, pace: &Pace) -> String {
@@ -253,20 +229,23 @@ impl StandIn {
             tally.offline += 1;
             return now + self.interval / 2 + self.random.below(self.interval + 1);
         }
+        if self.off != 0 && self.calendar.is_none() {
+            self.calendar = Some((now, pace.wall().saturating_add_signed(self.off) / SECOND));
+        }
         self.measure(now, tally);
         let poll = wire::Poll {
             model: self.terms.model.clone(),
-            running: self.running,
-            phase: wire::phase_number(self.phase),
+            running: self.packages.running(),
+            phase: wire::phase_number(self.packages.phase()),
             fetching: None,
-            last: self.last,
+            last: self.packages.last,
             whole: None,
-            beside: None,
+            beside: self.packages.beside(),
             root: self.root,
-            rollout: self.sequence,
-            floor: 0,
+            rollout: self.packages.sequence,
+            floor: self.packages.floor(),
             flags: self.flags,
-            reports: self.unsent.clone(),
+            reports: self.monitor.unsent.clone(),
         };
         let Ok(body) = postcard::to_allocvec(&poll) else { return u64::MAX };
         let nonce = self.nonce(pace);
@@ -313,103 +292,125 @@ impl StandIn {
     }
 
     fn take(&mut self, answer: &wire::Answer, now: u64, tally: &mut Tally) -> u64 {
-        let before = self.unsent.len();
-        self.unsent.retain(|r| !answer.acknowledged.contains(&(r.boot, r.seq)));
-        tally.reports += (before - self.unsent.len()) as u64;
+        tally.reports += self.monitor.acknowledge(&answer.acknowledged);
         self.given = (self.off != 0).then(|| answer.nonce.clone());
         self.interval = u64::from(answer.next) * SECOND;
+        if self.off == 0 {
+            self.calendar = Some((now, answer.time));
+        }
         if let Some(flags) = &answer.flags {
-            let document = Document::read(flags, Role::Rollout).ok();
-            let payload = document.and_then(|d| postcard::from_bytes::<(&str, &[u8])>(d.payload()).ok());
-            let read = payload.and_then(|(_, p)| dunlin_rollout::flag::Flags::open(p).ok());
-            self.flags = read.map_or(self.flags, |f| f.sequence().max(self.flags));
+            self.obey(flags, now, tally);
         }
-        match self.phase {
-            Phase::Staged => {
-                self.phase = Phase::Trial;
-                return now + TRIAL;
-            }
-            Phase::Trial => {
-                self.finish(now, tally);
-                return now + TRIAL;
-            }
-            _ => {}
-        }
-        match answer.offer.as_ref().map(|offer| self.update(offer, tally)) {
-            Some(Ok(true)) => now + TRIAL,
-            Some(Err(())) => {
+        let phase = self.packages.phase();
+        let changed = match answer.offer.as_ref().map(|offer| self.update(offer, now, tally)) {
+            Some(Ok(Taken::Fetch | Taken::Arranged)) => true,
+            Some(Err(Refused)) => {
                 tally.refused += 1;
-                now + self.interval
+                self.progress(phase, now, tally)
             }
-            _ => now + self.interval,
+            Some(Ok(Taken::Unchanged)) | None => self.progress(phase, now, tally),
+        };
+        // What changed is told soon, and a trial is not long.
+        if changed || self.packages.phase() == Phase::Trial { now + TRIAL } else { now + self.interval }
+    }
+
+    /// Goes on with what is under way. Returns whether something changed.
+    fn progress(&mut self, phase: Phase, now: u64, tally: &mut Tally) -> bool {
+        match phase {
+            Phase::Staged => self.start(now, tally),
+            Phase::Trial => self.finish(now, tally),
+            _ => false,
         }
     }
 
-    /// Fetches what is offered, if it is something new.
-    fn update(&mut self, offer: &wire::Offer, tally: &mut Tally) -> Result<bool, ()> {
-        let document = Document::read(&offer.rollout, Role::Rollout).map_err(drop)?;
-        let rollout: Rollout<'_> = document.decode().map_err(drop)?;
-        if rollout.sequence < self.sequence {
-            return Err(());
+    /// Takes a newer flag document.
+    fn obey(&mut self, document: &[u8], now: u64, tally: &mut Tally) {
+        let document = Document::read(document, Role::Rollout).ok();
+        let payload = document.and_then(|d| postcard::from_bytes::<(&str, &[u8])>(d.payload()).ok());
+        let Some(flags) = payload.and_then(|(_, bytes)| Flags::open(bytes).ok()) else { return };
+        if flags.sequence() <= self.flags {
+            return;
         }
+        self.flags = flags.sequence();
+        let context = Context { identity: &self.id, attributes: &[], now: self.seconds_at(now) };
+        let serves = SERVE.evaluate(Some(&flags), &context).value;
+        if serves != self.serves {
+            self.close(now, tally);
+            self.serves = serves;
+        }
+    }
+
+    /// Does what an offer says; fetches what is not on the device.
+    fn update(&mut self, offer: &wire::Offer, now: u64, tally: &mut Tally) -> Result<Taken, Refused> {
+        let rollout = Document::read(&offer.rollout, Role::Rollout).map_err(|_| Refused)?;
+        let rollout: Rollout<'_> = rollout.decode().map_err(|_| Refused)?;
+        let release = Document::read(&offer.release, Role::Targets).map_err(|_| Refused)?;
+        let release: Release<'_> = release.decode().map_err(|_| Refused)?;
         self.root += offer.roots.len() as u32;
-        if rollout.sequence > self.sequence {
-            for lifted in rollout.lifted.chunks_exact(16) {
-                self.failed = self.failed.filter(|digest| !digest.starts_with(lifted));
-                self.last = self.last.filter(|(prefix, _)| prefix != lifted);
-            }
+        // Windows are about one package in one arm; what was open until here is about what ran until here.
+        let (id, seconds) = (self.id, self.seconds_at(now));
+        let before = self.packages.clone();
+        let taken = self.packages.offer(&rollout, &release, &id, seconds)?;
+        if taken != Taken::Unchanged {
+            let after = std::mem::replace(&mut self.packages, before);
+            self.close(now, tally);
+            self.packages = after;
         }
-        self.sequence = rollout.sequence;
-        if rollout.audience.manner != Manner::Instead {
-            // It is as a device that has room for one package.
-            return Err(());
+        if taken == Taken::Fetch {
+            self.fetch(offer, tally)?;
+            self.packages.stage(&rollout, &release);
         }
-        let digest = rollout.digest;
-        if self.running == Some(digest) || self.failed == Some(digest) {
-            return Ok(false);
-        }
+        Ok(taken)
+    }
+
+    fn fetch(&mut self, offer: &wire::Offer, tally: &mut Tally) -> Result<(), Refused> {
         let mut hash = Sha256::new();
         let mut at = 0;
         while at < u64::from(offer.len) {
             let part = self.terms.link.range(&offer.url, at, PART.min(u64::from(offer.len) - at));
-            let part = self.settle(part, tally).ok_or(())?;
+            let part = self.settle(part, tally).ok_or(Refused)?;
             if part.status != 206 && part.status != 200 || part.body.is_empty() {
                 tally.error(format!("artifact: {}", part.status));
-                return Err(());
+                return Err(Refused);
             }
             at += part.body.len() as u64;
             hash.update(&part.body);
         }
         if hash.finalize()[..8] != offer.id {
-            return Err(());
+            return Err(Refused);
         }
         tally.updates += 1;
         tally.differences += u64::from(offer.delta);
         tally.fetched += at;
-        (self.candidate, self.phase) = (Some(digest), Phase::Staged);
-        Ok(true)
+        Ok(())
     }
 
-    /// The end of a trial.
-    fn finish(&mut self, now: u64, tally: &mut Tally) {
-        self.phase = Phase::Idle;
-        let Some(candidate) = self.candidate.take() else { return };
-        // Back to what it began with nothing fails that did not before.
-        let back = self.terms.running == Some(candidate);
-        let times = if back { 1.0 } else { self.terms.faults.worse };
-        if self.random.chance(self.terms.faults.failed_start * times) {
-            self.last = Some((prefix(&candidate), Outcome::Reverted(Reversal::Golden)));
-            self.failed = Some(candidate);
-            tally.reverted += 1;
-            return;
+    /// Starts the trial of what is staged, unless that is to stay in the shadow.
+    fn start(&mut self, now: u64, tally: &mut Tally) -> bool {
+        if self.packages.beside().is_some() {
+            return false;
         }
-        // What is measured belongs to one package.
         self.close(now, tally);
-        self.since = now;
-        self.running = Some(candidate);
-        self.last = Some((prefix(&candidate), Outcome::Confirmed));
-        tally.confirmed += 1;
-        self.restart();
+        self.packages.start()
+    }
+
+    /// Ends a trial; not while flags let no model run. Returns whether it ended.
+    fn finish(&mut self, now: u64, tally: &mut Tally) -> bool {
+        if !self.serves {
+            return false;
+        }
+        self.close(now, tally);
+        // A package that it began with does not fail that did not before.
+        let is_back = self.terms.running == self.packages.running();
+        let times = if is_back { 1.0 } else { self.terms.faults.worse };
+        if self.random.chance(self.terms.faults.failed_start * times) {
+            self.packages.revert();
+            tally.reverted += 1;
+        } else {
+            self.packages.confirm();
+            tally.confirmed += 1;
+        }
+        true
     }
 }
 
@@ -424,7 +425,8 @@ impl Member for StandIn {
             Due::Send(signed) => self.send(&signed, now, pace, tally),
         }
     }
+
     fn running(&self) -> Option<[u8; 32]> {
-        self.running
+        self.packages.running()
     }
 }

@@ -35,6 +35,8 @@ pub struct Tally {
     pub inferences: u64,
     /// Inferences that failed.
     pub failed: u64,
+    /// Inputs on which stand-ins ran a second package in the shadow.
+    pub shadow_runs: u64,
     /// Updates that were fetched.
     pub updates: u64,
     /// Of those, differences.
@@ -67,6 +69,7 @@ impl Default for Tally {
             reports_lost: 0,
             inferences: 0,
             failed: 0,
+            shadow_runs: 0,
             updates: 0,
             differences: 0,
             fetched: 0,
@@ -121,7 +124,7 @@ impl Tally {
 
     /// Everything that is counted under a name.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 17] {
+    pub fn counts(&self) -> [(&'static str, u64); 18] {
         [
             ("enrolled", self.enrolled),
             ("polls", self.polls),
@@ -134,6 +137,7 @@ impl Tally {
             ("reports_lost", self.reports_lost),
             ("inferences", self.inferences),
             ("failed_inferences", self.failed),
+            ("shadow_runs", self.shadow_runs),
             ("updates", self.updates),
             ("differences", self.differences),
             ("bytes_fetched", self.fetched),
@@ -157,6 +161,7 @@ impl Tally {
             &mut self.reports_lost,
             &mut self.inferences,
             &mut self.failed,
+            &mut self.shadow_runs,
             &mut self.updates,
             &mut self.differences,
             &mut self.fetched,

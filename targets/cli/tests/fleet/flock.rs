@@ -131,3 +131,17 @@ fn devices_that_run_a_model_take_what_they_can_check() {
     assert_eq!(tally["running"][&base], 10, "{tally}");
     assert!(count(&tally, "offers_refused") > 0, "{tally}");
 }
+
+#[test]
+fn progress_is_written_where_there_is_no_terminal() {
+    let site = Site::start();
+    site.login();
+    // Devices that are offline try again every second or so, and keep the flock busy to its end.
+    let all = ["flock", "--stand-in", "--devices", "5", "--interval", "1s", "--offline", "1"];
+    let output = site.run(&[&all[..], &["--duration", "4s", "--progress", "1s"]].concat());
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.success(), "{text}");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(" of 4 s: ")).collect();
+    assert!((1..=4).contains(&lines.len()), "{text}");
+    assert!(lines.iter().all(|line| line.contains("5 enrolled, 0 polls")), "{text}");
+}

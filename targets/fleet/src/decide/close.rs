@@ -36,12 +36,16 @@ pub(super) async fn close(tx: &mut Connection, stored: &mut Stored, day: i64) ->
     count(tx, stored, &closing, poll).await
 }
 
-/// Adds what there is of the day that has begun, because the stage or the epoch ends. A part of a day says nothing about
-/// silence, and nobody has to have reported on it. Should the stage go on after all, the rest of the day comes late.
+/// Adds the elapsed part of the current day, because the stage or the epoch ends.
+///
+/// A part of a day is no evidence of silence, and no device is expected to have reported on it. Of devices that take turns
+/// those count that did so since the day began and reported both halves: hours are drawn evenly, so halves of a part of a
+/// day are as comparable as halves of a whole one. If the stage continues, the rest of the day is counted as late reports.
 pub(super) async fn close_part(tx: &mut Connection, stored: &mut Stored, now: i64) -> Result<(), sqlx::Error> {
     let poll = poll_seconds(tx, stored).await?;
     let day = stored.day(now).max(stored.days);
-    let closing = closing(stored, day, (i64::MIN, now + 1));
+    let begin = stored.day_end(day) - DAY;
+    let closing = Closing { whole: false, ..closing(stored, day, (begin, now + 1)) };
     count(tx, stored, &closing, poll).await?;
     stored.days = day + 1;
     Ok(())
@@ -54,7 +58,7 @@ async fn poll_seconds(tx: &mut Connection, stored: &Stored) -> Result<i64, sqlx:
 
 fn closing(stored: &Stored, day: i64, (begin, end): (i64, i64)) -> Closing {
     let (epoch_day, entered, paired) = (stored.epoch_day, stored.entered, stored.takes_turns());
-    Closing { day, epoch_day, entered, begin, end, asked: None, silence: 1, paired }
+    Closing { day, epoch_day, entered, begin, end, whole: true, asked: None, silence: 1, paired }
 }
 
 async fn count(tx: &mut Connection, stored: &mut Stored, of: &Closing, poll: i64) -> Result<(), sqlx::Error> {
@@ -62,6 +66,7 @@ async fn count(tx: &mut Connection, stored: &mut Stored, of: &Closing, poll: i64
     let assigned = of.end - HEAD_START.max(HEAD_START_POLLS * poll);
     let today = Today {
         paired: of.paired,
+        whole: of.whole,
         stage: stored.rollout.stage(),
         alike: days::close(tx, (&tenant, &id), of).await?,
         values: days::first_values(tx, (&tenant, &id), of).await?,
@@ -78,6 +83,8 @@ async fn count(tx: &mut Connection, stored: &mut Stored, of: &Closing, poll: i64
 struct Today {
     /// Whether each device is in both arms: the candidate's hours of its day against the base's.
     paired: bool,
+    /// Whether the day has ended; `false` for the part of a day before a stage is left.
+    whole: bool,
     stage: u8,
     alike: Vec<Alike>,
     values: Vec<Values>,
@@ -96,8 +103,11 @@ impl Today {
             evidence.count(self.stage, guardrail, with, without)?;
         }
         let (reported, expected) = if self.paired {
-            let reported = |of: fn(&Alike) -> bool| self.total(&|a| of(a) && !a.told);
-            let expected = self.total(&|a| !a.late);
+            let both = |a: &Alike| a.reported.canary && a.reported.control;
+            // Of a part of a day only pairs are expected, and one half alone is neither expected nor counted.
+            let counts = |a: &Alike| self.whole || a.late || both(a);
+            let reported = |of: fn(&Alike) -> bool| self.total(&|a| of(a) && !a.told && counts(a));
+            let expected = self.total(&|a| !a.late && counts(a));
             (
                 Both::new(reported(|a| a.reported.canary), reported(|a| a.reported.control)),
                 Both::new(expected, expected),

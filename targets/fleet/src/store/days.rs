@@ -153,12 +153,15 @@ pub(crate) struct Closing {
     pub(crate) entered: i64,
     pub(crate) begin: i64,
     pub(crate) end: i64,
+    /// Whether the day has ended. Of a part of a day nothing is expected.
+    pub(crate) whole: bool,
     /// Who joined until then is asked whether it is silent; nothing: nobody is.
     pub(crate) asked: Option<i64>,
     /// Days that a silent device has said nothing on.
     pub(crate) silence: i64,
-    /// Whether it is a day on which devices take turns: only those are counted that do so for the whole of it, for an hour or
-    /// two need not be of both packages, and those that took the candidate back on this day.
+    /// Whether it is a day on which devices take turns. Only devices are counted that have done so since `begin`, because
+    /// shorter times need not be of both packages and the first report may be about the trial too, and those that took the
+    /// candidate back on this day.
     pub(crate) paired: bool,
 }
 
@@ -268,7 +271,7 @@ async fn on_day(tx: &mut Connection, (tenant, rollout): (&str, &str), of: &Closi
         flag("COALESCE(w.reports, 0) > 0"),
         flag("COALESCE(w.base_reports, 0) > 0"),
         flag("e.joined <= $7"),
-        flag("e.activated IS NOT NULL AND e.activated <= $5"),
+        flag(if of.whole { "e.activated IS NOT NULL AND e.activated <= $5" } else { "1 = 0" }),
         of.window(),
     );
     // Its only parts are numbers and this program's own.

@@ -171,6 +171,80 @@ fn what_fails_in_its_own_hours_is_taken_back_without_a_download() {
     });
 }
 
+/// Polls twice, six hours apart, with what was measured since; half a day passes and the server does not decide.
+async fn half_a_day(flock: &mut Flock, site: &Site, candidate: &Published) {
+    for _ in 0..2 {
+        for device in &mut flock.devices {
+            device.measure_hours(6, energy(device.id, candidate.digest, 0.01));
+        }
+        flock.poll(site).await;
+        site.clock.skip(6 * 3600 + 20);
+    }
+}
+
+#[test]
+fn a_crossover_stage_left_during_a_day_counts_the_pairs_of_that_day() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let (one, two) = packages(&site, &tenant).await;
+        start(&site, &tenant, stages(&one, &two, 5000)).await;
+        let mut flock = Flock::enrol(&site, &tenant, 60, &one).await;
+        // The first day is nobody's whole day in turns; the second is everybody's.
+        for _ in 0..2 {
+            day(&mut flock, &site, &two, 0.01).await;
+        }
+        let whole = status(&site, &tenant, "r").await;
+        let turns = turning(&flock) as u64;
+        let pairs = |status: &Value| {
+            let error = find(status, "guardrails", "guardrail", "inference_error");
+            let of = |arm: &str| error["of"][arm].as_u64().expect("a number");
+            assert_eq!(of("canary"), of("control"), "as many halves of both: {error}");
+            (of("canary"), error["bad"].clone())
+        };
+        assert_eq!(pairs(&whole).0, turns, "one whole day: {whole}");
+        // One of the devices that take turns is off for this part of the day, and one says only what the base did.
+        let away: Vec<usize> = (0..60).filter(|i| flock.devices[*i].turns.is_some()).take(2).collect();
+        let off = flock.devices.remove(away[1]);
+        flock.devices[away[0]].behaviour = Behaviour::Fails;
+        half_a_day(&mut flock, &site, &two).await;
+        let before = status(&site, &tenant, "r").await;
+        assert_eq!(pairs(&before).0, turns, "the day has not ended: {before}");
+        act(&site, &tenant, "advance", json!({ "stage": 0 })).await;
+        let after = status(&site, &tenant, "r").await;
+        assert_eq!(after["stage"], 1, "{after}");
+        let (of, bad) = pairs(&after);
+        assert_eq!(of, 2 * turns - 1, "and half a day of all but one: {after}");
+        assert_eq!(bad, json!({ "canary": 1, "control": 0 }), "{after}");
+        let silence = find(&after, "guardrails", "guardrail", "silence");
+        assert_eq!(silence["of"]["canary"].as_u64(), Some(turns), "nobody is silent for a part of a day: {silence}");
+        drop(off);
+        site.server.stop().await;
+    });
+}
+
+#[test]
+fn a_crossover_that_fails_on_the_day_it_is_left_is_rolled_back() {
+    on_each_engine(|folder, database| async move {
+        let site = Site::start(&folder, &database).await;
+        let tenant = site.tenant("a", 1, json!({})).await;
+        let (one, two) = packages(&site, &tenant).await;
+        start(&site, &tenant, stages(&one, &two, 5000)).await;
+        let mut flock = Flock::enrol(&site, &tenant, 60, &one).await;
+        for _ in 0..2 {
+            day(&mut flock, &site, &two, 0.01).await;
+        }
+        flock.devices.iter_mut().for_each(|d| d.behaviour = Behaviour::Fails);
+        half_a_day(&mut flock, &site, &two).await;
+        let advance = json!({ "stage": 0 });
+        let refused = site.client.call("POST", "/v1/rollouts/r/advance", &tenant.approver, advance).await.refused(409);
+        assert!(refused.contains("inference_error"), "{refused}");
+        let stopped = status(&site, &tenant, "r").await;
+        assert_eq!((&stopped["phase"], &stopped["stage"]), (&json!("RolledBack"), &json!(0)), "{stopped}");
+        site.server.stop().await;
+    });
+}
+
 #[test]
 fn who_comes_back_after_a_retry_has_what_the_new_attempt_gives() {
     on_each_engine(|folder, database| async move {

@@ -16,7 +16,7 @@ impl Program {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let mut errors = child.stderr.take().expect("a pipe");
-        let Some(address) = line.trim().strip_prefix("listening on ") else {
+        let Some(address) = line.trim().strip_prefix("listening on http://") else {
             let mut said = String::new();
             errors.read_to_string(&mut said).expect("text");
             let code = child.wait().expect("gone");

@@ -29,7 +29,7 @@ fn half(candidate: bool, devices: i64) -> Alike {
 
 fn day(alike: Vec<Alike>) -> Today {
     let way = Way { arm: 1, hops: [90, 80, 70, 60], runs: 60, shadows: 0, turns: 60, reverted: 3 };
-    Today { paired: true, stage: 0, alike, values: Vec::new(), ways: vec![way] }
+    Today { paired: true, whole: true, stage: 0, alike, values: Vec::new(), ways: vec![way] }
 }
 
 #[test]
@@ -59,6 +59,26 @@ fn halves_of_a_day_are_counted_in_pairs() {
     assert_eq!(evidence.reported(0), Both::new(65 + 16 + 128, 65 + 32 + 64 + 128));
     assert_eq!(evidence.expected(0), Both::new(177, 177));
     assert_eq!(evidence.devices(0, Hop::Reported), Both::new(60, 60));
+}
+
+#[test]
+fn a_part_of_a_day_expects_only_whole_pairs() {
+    let error = Guardrail::InferenceError;
+    let part = |of: Alike| Alike { heard: None, settled: false, ..of };
+    let today = Today {
+        whole: false,
+        ..day(vec![
+            part(alike(40)),
+            part(Alike { bad: Both::new(bit(error), 0), ..alike(3) }),
+            part(half(true, 16)),
+            part(Alike { reported: Both::new(false, false), ..alike(32) }),
+        ])
+    };
+    assert_eq!(today.halves(error), (Count::new(3, 43), Count::new(0, 43)));
+    assert_eq!(today.halves(Guardrail::Silence), (Count::new(0, 0), Count::new(0, 0)));
+    let mut evidence = Evidence::new(0, 0);
+    today.add(&mut evidence).expect("it counts");
+    assert_eq!((evidence.reported(0), evidence.expected(0)), (Both::new(43, 43), Both::new(43, 43)));
 }
 
 #[test]
