@@ -119,7 +119,7 @@ pub(super) fn gemm_canonical(
         return;
     }
     let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
-    if m < panel::MIN_ROWS || k.div_ceil(2) > panel::ROOM || scratch.len() < scratch_len(1, k) {
+    if !panel::pays(m, k) || scratch.len() < scratch_len(1, k) {
         return Dots { a, lda, w, k, bias, ldc }.run(m, n, &mut finish);
     }
     let mut room: Room<Step, { panel::ROOM }> = [const { MaybeUninit::uninit() }; panel::ROOM];

@@ -133,18 +133,19 @@ fn pack_part<'r>(
     let steps = room.get_mut(..len)?;
     for (four, steps) in steps.chunks_mut(4).enumerate() {
         for group in 0..4 {
+            let first = group * 4 * k + start + four * 4;
+            let whole = first + 3 * k + 4 <= w.len();
             let mut rows = [_mm_setzero_ps(); 4];
             for (channel, row) in rows.iter_mut().enumerate() {
-                let rest = w.get((group * 4 + channel) * k + start + four * 4..).unwrap_or_default();
-                *row = match rest.first_chunk::<4>() {
+                let at = first + channel * k;
+                *row = if whole {
+                    // SAFETY: four numbers of the last of the four channels are inside `w`, and this is not after it.
+                    unsafe { _mm_loadu_ps(w.as_ptr().add(at)) }
+                } else {
+                    let mut some = [0.0; 4];
+                    some.iter_mut().zip(w.get(at..).unwrap_or_default()).for_each(|(to, from)| *to = *from);
                     // SAFETY: the array is as large as the vector.
-                    Some(all) => unsafe { _mm_loadu_ps(all.as_ptr()) },
-                    None => {
-                        let mut some = [0.0; 4];
-                        some.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-                        // SAFETY: as above.
-                        unsafe { _mm_loadu_ps(some.as_ptr()) }
-                    }
+                    unsafe { _mm_loadu_ps(some.as_ptr()) }
                 };
             }
             let [a, b, c, d] = rows;

@@ -16,8 +16,12 @@ use crate::gemm::Finish;
 /// Steps of a panel that fit the stack: 32 KiB.
 pub(super) const ROOM: usize = 512;
 
-/// Rows from which packing a panel pays.
-pub(super) const MIN_ROWS: usize = 12;
+/// Whether packing panels of `k` pays for `m` rows: a long one leaves the first-level cache while it is packed, which only many
+/// rows make up for.
+pub(super) fn pays(m: usize, k: usize) -> bool {
+    let least = if k <= 256 { 12 } else { 48 };
+    m >= least && k.div_ceil(2) <= ROOM
+}
 
 /// Steps that are written before they are read.
 pub(super) type Room<T, const N: usize> = [MaybeUninit<T>; N];
@@ -29,9 +33,17 @@ pub(super) fn pack<'r>(w: &[i8], k: usize, room: &'r mut [MaybeUninit<Step>]) ->
     let steps = room.get_mut(..k.div_ceil(2))?;
     for half in 0..2 {
         for (chunk, steps) in steps.chunks_mut(8).enumerate() {
+            let start = half * 8 * k + chunk * 16;
+            let left = k - chunk * 16;
+            let whole = left >= 16 && start + 7 * k + 16 <= w.len();
             let mut rows = [_mm_setzero_si128(); 8];
             for (channel, row) in rows.iter_mut().enumerate() {
-                *row = up_to_16(w, (half * 8 + channel) * k + chunk * 16, k - chunk * 16);
+                *row = if whole {
+                    // SAFETY: sixteen bytes of the last of the eight channels are inside `w`, and this is not after it.
+                    unsafe { _mm_loadu_si128(w.as_ptr().add(start + channel * k).cast()) }
+                } else {
+                    up_to_16(w, start + channel * k, left)
+                };
             }
             for (step, pair) in steps.iter_mut().zip(transpose(rows)) {
                 let words = _mm256_cvtepi8_epi16(pair);
