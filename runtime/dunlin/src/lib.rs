@@ -24,7 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub use dunlin_engine::{
-    ARENA_ALIGN, Arena, Delegate, DelegateError, Element, Fault, ForeignStep, InputError, LoadError, Model, Session,
+    ARENA_ALIGN, Arena, Delegate, DelegateError, Element, Fault, ForeignStep, InputError, LoadError, Model, Proof, Session,
     SessionError, StepView, TensorMut, TensorRef, ops,
 };
 pub use dunlin_kernels as kernels;
@@ -34,7 +34,11 @@ pub use dunlin_package::{DType, Package};
 #[cfg(feature = "std")]
 mod block;
 #[cfg(feature = "std")]
+mod owned;
+#[cfg(feature = "std")]
 pub use block::Block;
+#[cfg(feature = "std")]
+pub use owned::{OpenError, OwnedSession, PortInfo, RunError};
 
 /// The compiler, for ONNX files that are loaded at run time.
 #[cfg(feature = "onnx")]
