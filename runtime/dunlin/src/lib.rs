@@ -24,8 +24,8 @@
 #![forbid(unsafe_code)]
 
 pub use dunlin_engine::{
-    ARENA_ALIGN, Arena, Delegate, DelegateError, Element, Fault, ForeignStep, InputError, LoadError, Model, Proof, Session,
-    SessionError, StepView, TensorMut, TensorRef, ops,
+    ARENA_ALIGN, Arena, Delegate, DelegateError, Element, Fault, ForeignStep, InputError, LoadError, Model, Proof,
+    Session, SessionError, StepView, TensorMut, TensorRef, ops,
 };
 pub use dunlin_kernels as kernels;
 pub use dunlin_package as package;

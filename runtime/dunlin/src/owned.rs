@@ -257,7 +257,8 @@ impl OwnedSession {
             bytes
         } else {
             let options = dunlin_compiler::Options { name: "model".into(), ..Default::default() };
-            compiled = dunlin_compiler::compile(bytes, &options).map_err(|error| OpenError::Compile(Box::new(error)))?;
+            compiled =
+                dunlin_compiler::compile(bytes, &options).map_err(|error| OpenError::Compile(Box::new(error)))?;
             &compiled.package
         };
         let bytes = Block::from(bytes);
