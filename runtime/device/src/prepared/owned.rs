@@ -147,7 +147,10 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use dunlin_engine::ops;
-    use dunlin_kernels::Scalar;
+    use dunlin_kernels::{Scalar, available};
+    use dunlin_package::op::{Conv, Op, Range, Window};
+    use dunlin_package::plan::{Place, PlanWriter, StepWriter, Tensor};
+    use dunlin_package::{Builder, DType, EngineVersion, ManifestDraft, PortDraft};
 
     use super::*;
     use crate::fixtures::Sums;
@@ -173,6 +176,90 @@ mod tests {
         let third = load(2);
         assert!(Arc::ptr_eq(&load(1), &second) && Arc::ptr_eq(&load(2), &third), "both of the last two");
         assert_eq!(Arc::strong_count(&first), 1, "the device has let go of the first");
+    }
+
+    /// A layer of 20 channels that multiplies by `weight`, and adds up 16.
+    fn layer(weight: i8) -> Vec<u8> {
+        let tensor = |dtype, dims: [u32; 4], place| Tensor {
+            dtype,
+            rank: 4,
+            dims: [dims[0], dims[1], dims[2], dims[3], 1, 1],
+            place,
+            scale: 0.0,
+            zero_point: 0,
+        };
+        let one = [1; 2];
+        let params = Conv {
+            window: Window { kernel: one, stride: one, dilation: one, pad: [0; 4] },
+            groups: 1,
+            x_zero_point: 0,
+            range: Range { zero_point: 0, lo: -128, hi: 127 },
+        };
+        let bias = Tensor { rank: 1, dims: [20, 1, 1, 1, 1, 1], ..tensor(DType::I32, [1; 4], Place::Weights(320)) };
+        let plan = PlanWriter {
+            arena_bytes: 96,
+            tensors: std::vec![
+                tensor(DType::I8, [1, 1, 1, 16], Place::Arena(0)),
+                tensor(DType::I8, [20, 1, 1, 16], Place::Weights(0)),
+                bias,
+                tensor(DType::I32, [1, 1, 1, 20], Place::Arena(16)),
+            ],
+            steps: std::vec![StepWriter::new(Op::Conv, std::vec![Some(0), Some(1), Some(2)], std::vec![3], &params)],
+            inputs: std::vec![0],
+            outputs: std::vec![3],
+        };
+        let port = |name: &str, dtype, last| PortDraft {
+            name: name.into(),
+            dtype,
+            dims: std::vec![1, 1, 1, last],
+            scale: 0.0,
+            zero_point: 0,
+            labels: Vec::new(),
+        };
+        let mut weights = std::vec![weight.cast_unsigned(); 320];
+        weights.extend([0; 80]);
+        let builder = Builder {
+            manifest: ManifestDraft {
+                name: "layer".into(),
+                version: "1".into(),
+                engine_min: EngineVersion { major: 0, minor: 1 },
+                ops_version: 1,
+                arena_bytes: 96,
+                exact: true,
+                inputs: std::vec![port("x", DType::I8, 16)],
+                outputs: std::vec![port("y", DType::I32, 20)],
+                ..ManifestDraft::default()
+            },
+            plan: plan.write().expect("a plan"),
+            weights,
+            ..Builder::default()
+        };
+        builder.build().expect("a package")
+    }
+
+    #[test]
+    fn after_an_update_and_a_rollback_the_weights_are_those_of_what_runs() {
+        // Plans of equal length, which differ in their weights alone; as in slots, at one place after the other.
+        let packs = [2, -3, 7].map(|weight| (weight, layer(i8::try_from(weight).expect("small"))));
+        for backend in available() {
+            let mut prepared = Prepared::default();
+            let mut slot = std::vec![0; packs[0].1.len() + ALIGN];
+            let start = slot.as_ptr().align_offset(ALIGN);
+            for turn in [0, 1, 0, 1, 2, 0, 2, 2, 1, 0] {
+                let (weight, bytes) = &packs[turn];
+                let room = &mut slot[start..start + bytes.len()];
+                room.copy_from_slice(bytes);
+                let package = Package::open(room).expect("a package");
+                let (model, weights) = prepared.load(&package, ops::all(), backend).expect("it loads");
+                assert_eq!(weights.proof.packed_len() > 0, backend.name() != "scalar");
+                let mut arena = std::vec![0; weights.arena_len(&model, backend) + 15];
+                let mut session = weights.session(&model, Arena::new(&mut arena), backend).expect("room");
+                session.input(0).copy_from_slice(&[1i8; 16]).expect("an input");
+                session.run();
+                let output = session.output(0);
+                assert_eq!(output.as_slice::<i32>(), Some(&[16 * weight; 20][..]), "{}", backend.name());
+            }
+        }
     }
 
     #[test]
