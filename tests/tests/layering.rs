@@ -17,7 +17,21 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("dunlin-mcu", &["dunlin", "dunlin-device", "dunlin-telemetry", "dunlin-update"]),
     ("dunlin-compiler", &["dunlin-engine", "dunlin-kernels", "dunlin-package"]),
-    ("dunlin", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
+    ("dunlin-macros", &["dunlin-compiler", "dunlin-engine", "dunlin-kernels", "dunlin-package"]),
+    (
+        "dunlin",
+        &[
+            "dunlin-compiler",
+            "dunlin-device",
+            "dunlin-engine",
+            "dunlin-kernels",
+            "dunlin-macros",
+            "dunlin-package",
+            "dunlin-rollout",
+            "dunlin-telemetry",
+            "dunlin-update",
+        ],
+    ),
     ("dunlin-models", &[]),
     (
         "dunlin-cli",

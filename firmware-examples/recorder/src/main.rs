@@ -9,7 +9,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
 use dunlin::kernels::native;
-use dunlin::{Arena, Model, Package, Session, ops};
+use dunlin::{Arena, Model, Package, Session};
 use dunlin_telemetry::recorder::DefaultRecorder;
 use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample, Values};
 
@@ -17,16 +17,15 @@ use dunlin_telemetry::{Observation, Profile, Recorder, Reference, Sample, Values
 const TICK: u32 = 40;
 /// Inferences that the recorder is measured on.
 const ROUNDS: u32 = 64;
-/// Elements of the model's input.
-const INPUT: usize = 490;
 /// SysTick counts down from here.
 const TOP: u32 = 0x00FF_FFFF;
 
-#[repr(align(16))]
-struct Aligned<T: ?Sized>(T);
+dunlin::include_model!(
+    /// The keyword model.
+    mod kws = "data/kws.dunlin"
+);
 
-static PACKAGE: &Aligned<[u8]> = &Aligned(*include_bytes!("../data/kws.dunlin"));
-static mut MEMORY: Aligned<[u8; 48 * 1024]> = Aligned([0; 48 * 1024]);
+static mut MEMORY: [u8; kws::ARENA_LEN] = [0; kws::ARENA_LEN];
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -43,14 +42,14 @@ fn instructions(what: impl FnOnce()) -> u32 {
 }
 
 fn measure(memory: &'static mut [u8]) -> Option<()> {
-    let package = Package::open(&PACKAGE.0).ok()?;
+    let package = Package::open(kws::PACKAGE).ok()?;
     let reference = Reference::read(package.drift()?).ok()?;
-    let model = Model::load(&package, ops::all()).ok()?;
+    let model = Model::load(&package, kws::ops()).ok()?;
     let mut session = Session::new(&model, Arena::new(memory), native()).ok()?;
     let golden = package.golden()?;
     let case = golden.cases().next()?;
     let bytes = case.inputs().next()?.data;
-    let mut elements = [0.0f32; INPUT];
+    let mut elements = [0.0f32; kws::INPUT_LEN];
     let words = bytes.chunks_exact(4).filter_map(|b| b.first_chunk());
     elements.iter_mut().zip(words).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
     session.input(0).copy_from_slice(&elements).ok()?;
@@ -100,7 +99,7 @@ fn main() -> ! {
         syst.enable_counter();
     }
     // SAFETY: this is the one reference, made once: `main` is entered once.
-    let done = measure(unsafe { &mut (*&raw mut MEMORY).0 });
+    let done = measure(unsafe { &mut *(&raw mut MEMORY) });
     debug::exit(if done.is_some() { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
     loop {}
 }

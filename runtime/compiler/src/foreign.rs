@@ -127,7 +127,8 @@ fn value_info(name: &str, fact: &Fact) -> Result<ValueInfoProto, CompileError> {
 
 type Runnable = std::sync::Arc<TypedRunnableModel>;
 
-/// tract, running the foreign steps of one package.
+/// tract, running the foreign steps of one package. Clones share what tract has prepared.
+#[derive(Clone)]
 pub struct Executor {
     plans: Vec<Runnable>,
     /// What the last failure was, for people.

@@ -104,6 +104,13 @@ where
         }
     }
 
+    /// Shares repacked weights with the other devices of this process that run the same package. For simulators; a device
+    /// alone keeps its own.
+    #[cfg(feature = "std")]
+    pub fn share_weights(&mut self, pool: &crate::WeightPool) {
+        self.engine.prepared.pool = pool.clone();
+    }
+
     /// What is running, where the update is, and what ended last.
     #[must_use]
     pub fn check_in(&self) -> CheckIn {

@@ -1,7 +1,7 @@
 //! What a device does with a model: runs it, reports on it, has it replaced, takes a bad one back by itself, and obeys flags
 //! without asking anybody.
 //!
-//! Nothing here does input or output, reads a clock, waits, allocates or panics. A [`Device`] is told the time, gives
+//! Nothing here does input or output, reads a clock, waits or panics, nor allocates without the feature `std`. A [`Device`] is told the time, gives
 //! datagrams to be sent and takes those that came; whatever carries them may lose, repeat, reorder and damage them.
 //! `WIRE.md` has every byte.
 //!
@@ -85,7 +85,8 @@
 //! - [`message`], [`frame`]: what is said, and how it is framed where bytes can be lost.
 //! - [`slots`]: packages as slices: memory-mapped flash, or copied.
 //!
-//! Features: `defmt` for `defmt::Format`.
+//! Features: `defmt` for `defmt::Format`; `std`, for hosts, keeps the proof and the repacked weights of what runs, so that an
+//! inference takes as long as in a session that is kept. Without it nothing here allocates.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -93,7 +94,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable, clippy::indexing_slicing)
 )]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 mod clock;
@@ -106,10 +107,13 @@ pub mod frame;
 pub mod golden;
 pub mod message;
 mod monitor;
+mod prepared;
 pub mod slots;
 pub mod task;
 
 pub use config::{Config, Memory};
 pub use device::{Counters, Device, Event};
+#[cfg(feature = "std")]
+pub use prepared::WeightPool;
 pub use slots::{Copied, Mapped, Slots};
 pub use task::{Inferred, RunError, Task};

@@ -21,7 +21,7 @@ pub mod ops;
 mod session;
 
 pub use memory::{ARENA_ALIGN, Arena};
-pub use model::{Fault, LoadError, Model, StepView};
+pub use model::{Fault, LoadError, Model, Proof, StepView};
 pub use session::{
     Delegate, DelegateError, Element, ForeignStep, InputError, Session, SessionError, TensorMut, TensorRef,
 };

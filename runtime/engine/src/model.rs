@@ -12,6 +12,11 @@ use crate::ops::Operator;
 /// Alignment of each step's repacked weights.
 const PACK_ALIGN: usize = 64;
 
+/// How far a slice begins after a multiple of [`PACK_ALIGN`], more than any constant is aligned to.
+fn misalignment(bytes: &[u8]) -> usize {
+    if bytes.is_empty() { 0 } else { bytes.as_ptr().addr() % PACK_ALIGN }
+}
+
 /// What an operator's check found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -169,17 +174,72 @@ impl<'a> StepView<'a> {
     }
 }
 
+/// What [`Model::load`] has proved and measured of a plan, kept without a borrow of its bytes.
+///
+/// A program that cannot keep a [`Model`], because the bytes it borrows move or are lent for one inference at a time, keeps
+/// the proof: [`Model::with_proof`] makes the model again in constant time, and [`Session::with_proof`](crate::Session::with_proof)
+/// a session.
+///
+/// ```
+/// # use dunlin_engine::{Arena, LoadError, Model, Proof, Session, ops};
+/// # use dunlin_kernels::Scalar;
+/// # fn infer(plan: &[u8], weights: &[u8], proof: &mut Option<Proof>, arena: &mut [u8]) -> Result<(), LoadError> {
+/// let model = match proof {
+///     Some(proof) => Model::with_proof(plan, weights, ops::all(), proof),
+///     None => None,
+/// };
+/// let model = match model {
+///     Some(model) => model,
+///     None => Model::from_parts(plan, weights, ops::all())?, // other bytes, or the first time
+/// };
+/// let found = *proof.insert(model.proof(Scalar));
+/// let mut session = Session::with_proof(&model, Arena::new(arena), &[], Scalar, &found);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A proof is about bytes, and that they are the same is the caller's to know: by their digest, or because nobody else can
+/// write them. [`Model::with_proof`] compares lengths, alignment and operators. Bytes that are others all the same make wrong
+/// outputs, and nothing worse: every access is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    plan_len: usize,
+    weights_len: usize,
+    /// Of the weights' address, by [`PACK_ALIGN`].
+    misalignment: usize,
+    ops_len: usize,
+    /// The backend that the lengths below are for.
+    pub(crate) backend: &'static str,
+    pub(crate) arena_len: usize,
+    pub(crate) packed_len: usize,
+}
+
+impl Proof {
+    /// Bytes of arena that a session needs: [`Model::arena_len`].
+    #[must_use]
+    pub fn arena_len(&self) -> usize {
+        self.arena_len
+    }
+
+    /// Bytes of repacked weights: [`Model::packed_len`].
+    #[must_use]
+    pub fn packed_len(&self) -> usize {
+        self.packed_len
+    }
+}
+
 /// A [`Plan`] proved sound for the operators of one application.
 #[derive(Debug)]
 pub struct Model<'a, B: Backend> {
     pub(crate) plan: Plan<'a>,
+    plan_len: usize,
     pub(crate) weights: &'a [u8],
     pub(crate) ops: &'a [Operator<B>],
 }
 
 impl<'a, B: Backend> Clone for Model<'a, B> {
     fn clone(&self) -> Self {
-        Self { plan: self.plan, weights: self.weights, ops: self.ops }
+        Self { plan: self.plan, plan_len: self.plan_len, weights: self.weights, ops: self.ops }
     }
 }
 
@@ -217,7 +277,34 @@ impl<'a, B: Backend> Model<'a, B> {
         Self::prove(plan, weights, ops, true)
     }
 
+    /// What was proved, and how much memory a session with `backend` needs, for [`with_proof`](Self::with_proof).
+    #[must_use]
+    pub fn proof(&self, backend: B) -> Proof {
+        Proof {
+            plan_len: self.plan_len,
+            weights_len: self.weights.len(),
+            misalignment: misalignment(self.weights),
+            ops_len: self.ops.len(),
+            backend: backend.name(),
+            arena_len: self.arena_len(backend),
+            packed_len: self.packed_len(backend),
+        }
+    }
+
+    /// The model of bytes that were proved before, without a look at its steps; see [`Proof`]. `None` if these are not those
+    /// bytes: they have another length or alignment, or the operators are others.
+    #[must_use]
+    pub fn with_proof(plan: &'a [u8], weights: &'a [u8], ops: &'a [Operator<B>], proof: &Proof) -> Option<Self> {
+        let same = plan.len() == proof.plan_len
+            && weights.len() == proof.weights_len
+            && misalignment(weights) == proof.misalignment
+            && ops.len() == proof.ops_len;
+        let plan_len = plan.len();
+        if same { Plan::read_trusted(plan).ok().map(|plan| Self { plan, plan_len, weights, ops }) } else { None }
+    }
+
     fn prove(plan: &'a [u8], weights: &'a [u8], ops: &'a [Operator<B>], hybrid: bool) -> Result<Self, LoadError> {
+        let plan_len = plan.len();
         let plan = Plan::read(plan).map_err(LoadError::Plan)?;
         for (index, tensor) in (0..).zip(plan.tensors()) {
             let (at, end, base) = match tensor.place {
@@ -236,7 +323,7 @@ impl<'a, B: Backend> Model<'a, B> {
                 return Err(LoadError::Misaligned { tensor: index });
             }
         }
-        let model = Self { plan, weights, ops };
+        let model = Self { plan, plan_len, weights, ops };
         for (index, step) in (0..).zip(plan.steps()) {
             let view = model.view(step);
             if step.op == Op::Foreign {

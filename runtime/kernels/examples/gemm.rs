@@ -1,4 +1,4 @@
-//! Measures the kernels of the best backend on one core.
+//! Measures the kernels of every backend on one core, with packed weights and without.
 //!
 //! `cargo run --release -p dunlin-kernels --features std --example gemm`
 
@@ -21,6 +21,19 @@ fn shortest(mut run: impl FnMut()) -> Duration {
     best
 }
 
+/// The shortest of many runs with the packed weights, then of as many with the canonical ones alone.
+fn both(packed: &[u8], mut run: impl FnMut(&[u8])) -> [Duration; 2] {
+    let with = shortest(|| run(packed));
+    let without = if packed.is_empty() { with } else { shortest(|| run(&[])) };
+    [with, without]
+}
+
+fn report_both(what: &str, count: usize, [packed, canonical]: [Duration; 2]) {
+    report(what, count, "GMAC/s", packed);
+    let ratio = canonical.as_secs_f64() / packed.as_secs_f64();
+    println!("    unpacked {:>72.1} us  {ratio:.2} times", canonical.as_secs_f64() * 1e6);
+}
+
 fn report(what: &str, count: usize, unit: &str, time: Duration) {
     let rate = count as f64 / time.as_secs_f64() / 1e9;
     println!("  {what:<34} {rate:7.2} {unit}  {:9.1} us", time.as_secs_f64() * 1e6);
@@ -38,13 +51,13 @@ fn gemm(backend: impl Backend, [m, n, k]: [usize; 3]) {
     let mut y = vec![0; m * n];
     let scale = vec![0.001; n];
     let requant = Requant { scale: &scale, ..REQUANT };
-    let time = shortest(|| {
-        let weights = Weights { canonical: &w, packed: &packed };
+    let times = both(&packed, |packed| {
+        let weights = Weights { canonical: &w, packed };
         let out = GemmOut::I8(&mut y, requant);
         backend.gemm(black_box(&a), k, m, weights, n, k, &bias, out, n, &mut scratch);
     });
     black_box(&y);
-    report(&format!("gemm i8 M={m} N={n} K={k}"), m * n * k, "GMAC/s", time);
+    report_both(&format!("gemm i8 M={m} N={n} K={k}"), m * n * k, times);
 }
 
 fn gemm_f32(backend: impl Backend, [m, n, k]: [usize; 3]) {
@@ -53,12 +66,12 @@ fn gemm_f32(backend: impl Backend, [m, n, k]: [usize; 3]) {
     let mut packed = vec![0; backend.gemm_f32_packed_len(n, k)];
     backend.gemm_f32_pack(&w, n, k, &mut packed);
     let mut y = vec![0.0; m * n];
-    let time = shortest(|| {
-        let weights = WeightsF32 { canonical: &w, packed: &packed };
+    let times = both(&packed, |packed| {
+        let weights = WeightsF32 { canonical: &w, packed };
         backend.gemm_f32(black_box(&a), k, m, weights, n, k, &[], &mut y, n);
     });
     black_box(&y);
-    report(&format!("gemm f32 M={m} N={n} K={k}"), m * n * k, "GMAC/s", time);
+    report_both(&format!("gemm f32 M={m} N={n} K={k}"), m * n * k, times);
 }
 
 fn depthwise(backend: impl Backend, size: usize, channels: usize, kernel: usize, stride: usize) {
@@ -80,12 +93,12 @@ fn depthwise(backend: impl Backend, size: usize, channels: usize, kernel: usize,
     let mut packed = vec![0; backend.depthwise_packed_len(channels, taps)];
     backend.depthwise_pack(&w, channels, taps, &mut packed);
     let mut y = vec![0; out * out * channels];
-    let time = shortest(|| {
-        let weights = Weights { canonical: &w, packed: &packed };
+    let times = both(&packed, |packed| {
+        let weights = Weights { canonical: &w, packed };
         backend.depthwise(black_box(&x), weights, &bias, REQUANT, &mut y, &shape);
     });
     let what = format!("depthwise {size}x{size}x{channels} k{kernel} s{stride}");
-    report(&what, y.len() * taps, "GMAC/s", time);
+    report_both(&what, y.len() * taps, times);
 }
 
 fn elementwise(backend: impl Backend) {
@@ -141,12 +154,16 @@ fn main() {
             [12544, 16, 27],
             [3136, 24, 144],
             [49, 1280, 320],
+            [28, 64, 576],
+            [14, 128, 1152],
+            [1, 10, 64],
             [1, 1000, 1280],
             [1, 4096, 4096],
         ] {
             gemm(backend, shape);
         }
         gemm_f32(backend, [196, 256, 256]);
+        gemm_f32(backend, [1, 1000, 1280]);
         for (size, channels, kernel, stride) in
             [(112, 32, 3, 1), (112, 96, 3, 2), (56, 144, 3, 1), (14, 480, 5, 1), (7, 960, 3, 1)]
         {

@@ -66,6 +66,18 @@ pub const fn native() -> Native {
     Scalar
 }
 
+/// Whichever of these belongs to [`native`]: for constants of several targets that are computed elsewhere.
+#[must_use]
+pub const fn of_native(scalar: usize, dsp: usize, mve: usize) -> usize {
+    let (_, _, _) = (scalar, dsp, mve);
+    #[cfg(all(arm_dsp, not(arm_mve)))]
+    return dsp;
+    #[cfg(arm_mve)]
+    return mve;
+    #[cfg(not(arm_dsp))]
+    scalar
+}
+
 /// Every backend of the running CPU, slowest first.
 pub fn available() -> impl Iterator<Item = Best> {
     let found = core::iter::once(Best::Scalar(Scalar));

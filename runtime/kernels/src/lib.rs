@@ -60,7 +60,7 @@ pub use arch::{Avx2, Avx512Vnni};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub use arch::{Neon, NeonDot};
 pub use backend::Backend;
-pub use best::{Best, Native, available, best, native};
+pub use best::{Best, Native, available, best, native, of_native};
 pub use elementwise::{Add, Mul};
 pub use gather::Windows;
 pub use gemm::{GemmOut, Weights, WeightsF32};

@@ -1,7 +1,7 @@
 //! Inferences: of the package to run now, of one on trial, of one in the shadow.
 
 use dunlin_engine::ops::Operator;
-use dunlin_engine::{Arena, Model, Session, TensorMut, TensorRef};
+use dunlin_engine::{Arena, Session, TensorMut, TensorRef};
 use dunlin_kernels::Backend;
 use dunlin_package::{DType, Package};
 use dunlin_rollout::Manner;
@@ -13,6 +13,7 @@ use dunlin_update::{Inference, Installed, Phase, Reversal, StartCause, Verdict};
 use super::Device;
 use crate::golden::holds;
 use crate::monitor::Monitor;
+use crate::prepared::Prepared;
 use crate::slots::Slots;
 use crate::task::{Inferred, RunError, Task};
 
@@ -30,6 +31,7 @@ pub(super) struct Engine<'a, B: Backend> {
     /// A package beside the confirmed one whose bytes were found whole, or were not, since one was staged last.
     pub(super) beside: Option<([u8; 32], bool)>,
     same: Same,
+    pub(super) prepared: Prepared,
 }
 
 /// Outputs of a trial that are bit for bit those before, though the inputs are not.
@@ -83,7 +85,7 @@ const HASH: u32 = 0x811C_9DC5;
 
 impl<'a, B: Backend> Engine<'a, B> {
     pub(super) fn new(ops: &'a [Operator<B>], backend: B, arena: &'a mut [u8]) -> Self {
-        Self { ops, backend, arena, golden: None, beside: None, same: Same::default() }
+        Self { ops, backend, arena, golden: None, beside: None, same: Same::default(), prepared: Prepared::default() }
     }
 
     pub(super) fn into_arena(self) -> &'a mut [u8] {
@@ -92,8 +94,8 @@ impl<'a, B: Backend> Engine<'a, B> {
 
     /// Loads a package and runs it; `None` when it does not load.
     ///
-    /// A package is loaded for each inference. That takes a proof of the plan, little beside the inference itself, and in
-    /// return nothing borrows the storage between inferences.
+    /// A package is loaded for each inference, so that nothing borrows the storage between two. [`Prepared`] says what that
+    /// takes.
     fn observe<S: Slots, T: Task<B>, const C: usize, const F: usize, const N: usize, const R: usize>(
         &mut self,
         slots: &mut S,
@@ -106,8 +108,8 @@ impl<'a, B: Backend> Engine<'a, B> {
         let digest = package.digest;
         // The updater has hashed these bytes since the device started, and nothing may write them meanwhile.
         let package = Package::open_unverified(slots.package(package)?).ok()?;
-        let model = Model::load(&package, self.ops).ok()?;
-        let mut session = Session::new(&model, Arena::new(self.arena), self.backend).ok()?;
+        let (model, weights) = self.prepared.load(&package, self.ops, self.backend)?;
+        let mut session = weights.session(&model, Arena::new(self.arena), self.backend)?;
         if check.golden {
             let manifest = package.manifest();
             let tolerance = if manifest.exact { 0.0 } else { manifest.tolerance };
@@ -118,7 +120,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         }
         let drift = package.drift().and_then(|bytes| Reference::read(bytes).ok());
         let reference = drift.unwrap_or(Reference::NONE);
-        monitor.shape(&reference, model.arena_len(self.backend));
+        monitor.shape(&reference, weights.arena_len(&model, self.backend));
         if task.fill(&mut session).is_err() {
             let inference = Inference { micros: 0, failed: true, not_a_number: false };
             let sample = Sample::of(&reference, &Observation { fault: Some(Fault::Input), ..Observation::default() });
@@ -173,8 +175,8 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// Runs a package that serves nobody; `None` when it does not load or take the inputs.
     fn shadow<S: Slots, T: Task<B>>(&mut self, slots: &mut S, package: &Installed, task: &mut T) -> Option<Answer> {
         let package = Package::open_unverified(slots.package(package)?).ok()?;
-        let model = Model::load(&package, self.ops).ok()?;
-        let mut session = Session::new(&model, Arena::new(self.arena), self.backend).ok()?;
+        let (model, weights) = self.prepared.load(&package, self.ops, self.backend)?;
+        let mut session = weights.session(&model, Arena::new(self.arena), self.backend)?;
         task.fill(&mut session).ok()?;
         session.run();
         Some(answer(&session, model.plan().output_count()))

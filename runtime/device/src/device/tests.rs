@@ -553,11 +553,13 @@ fn it_is_as_small_as_stated() {
     type Flashed = Device<'static, Copied<'static, &'static mut Flash>, Ed25519, Scalar>;
     let size = size_of::<Flashed>();
     std::println!("{size} bytes");
-    assert!(size <= 3368, "{size}");
+    // With `std`, a list and a pool.
+    let kept = if cfg!(feature = "std") { 32 } else { 0 };
+    assert!(size <= 3368 + kept, "{size}");
     // With the least room for telemetry.
     let least = size_of::<Device<'static, Copied<'static, &'static mut Flash>, Ed25519, Scalar, 4, 0, 3, 128>>();
     std::println!("{least} bytes");
-    assert!(least <= 2792, "{least}");
+    assert!(least <= 2792 + kept, "{least}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod epilogue;
 mod gemm;
 mod gemm_f32;
 mod lanes;
+mod panel;
 mod pool;
 
 use crate::{Add, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, scalar};
@@ -82,7 +83,7 @@ impl Backend for Avx2 {
         scratch: &mut [u8],
     ) {
         if weights.packed.len() < gemm::packed_len(n, k) || scratch.len() < gemm::scratch_len(1, k) {
-            return scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc);
+            return call!(gemm::gemm_canonical(a, lda, m, weights.canonical, n, k, bias, out, ldc, scratch));
         }
         call!(gemm::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc, scratch));
     }
@@ -105,8 +106,11 @@ impl Backend for Avx2 {
         shape: &Depthwise,
     ) {
         let taps = shape.window().taps().unwrap_or(usize::MAX);
-        if taps > depthwise::MAX_TAPS || weights.packed.len() < gemm::packed_len(shape.channels, taps) {
+        if taps > depthwise::MAX_TAPS {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
+        }
+        if weights.packed.len() < gemm::packed_len(shape.channels, taps) {
+            return call!(depthwise::depthwise_canonical(x, weights.canonical, bias, requant, y, shape));
         }
         call!(depthwise::depthwise(x, weights.packed, bias, requant, y, shape));
     }
@@ -172,7 +176,7 @@ impl Backend for Avx2 {
         ldc: usize,
     ) {
         if weights.packed.len() < gemm_f32::packed_len(n, k) {
-            return scalar::gemm::gemm_f32(a, lda, m, weights.canonical, n, k, bias, out, ldc);
+            return call!(gemm_f32::gemm_canonical(a, lda, m, weights.canonical, n, k, bias, out, ldc));
         }
         call!(gemm_f32::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc));
     }

@@ -5,6 +5,7 @@
 
 mod depthwise;
 mod gemm;
+mod panel;
 
 use crate::{Add, Avx2, Backend, Depthwise, GemmOut, Mul, Pool, Requant, Weights, WeightsF32, scalar};
 
@@ -83,9 +84,10 @@ impl Backend for Avx512Vnni {
         scratch: &mut [u8],
     ) {
         if weights.packed.len() < gemm::packed_len(n, k) || scratch.len() < gemm::scratch_len(1, k) {
-            return scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc);
+            // SAFETY: the function needs what `detect` found, and `self` exists only then.
+            return unsafe { gemm::gemm_canonical(a, lda, m, weights.canonical, n, k, bias, out, ldc, scratch) };
         }
-        // SAFETY: the function needs what `detect` found, and `self` exists only then.
+        // SAFETY: as above.
         unsafe { gemm::gemm(a, lda, m, weights.packed, n, k, bias, out, ldc, scratch) }
     }
 
@@ -107,8 +109,12 @@ impl Backend for Avx512Vnni {
         shape: &Depthwise,
     ) {
         let taps = shape.window().taps().unwrap_or(usize::MAX);
-        if taps > depthwise::MAX_TAPS || weights.packed.len() < depthwise::packed_len(shape.channels, taps) {
+        if taps > depthwise::MAX_TAPS {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
+        }
+        if weights.packed.len() < depthwise::packed_len(shape.channels, taps) {
+            // SAFETY: as above.
+            return unsafe { depthwise::depthwise_canonical(x, weights.canonical, bias, requant, y, shape) };
         }
         // SAFETY: as above.
         unsafe { depthwise::depthwise(x, weights.packed, bias, requant, y, shape) }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "vector loads and stores, and an instruction that has no stable intrinsic")]
 
 mod depthwise;
+mod dots;
 mod epilogue;
 mod gemm;
 
@@ -81,9 +82,10 @@ macro_rules! products {
         ) {
             let packed = gemm::packed_len::<$kernel>(n, k);
             if weights.packed.len() < packed || scratch.len() < gemm::scratch_len::<$kernel>(1, k) {
-                return scalar::gemm::gemm(a, lda, m, weights.canonical, n, k, bias, out, ldc);
+                // SAFETY: `self` exists only where `detect` found the kernel's instructions.
+                return unsafe { gemm::gemm_canonical::<$kernel>(a, lda, m, weights.canonical, n, k, bias, out, ldc) };
             }
-            // SAFETY: `self` exists only where `detect` found the kernel's instructions.
+            // SAFETY: as above.
             unsafe { gemm::gemm::<$kernel>(a, lda, m, weights.packed, n, k, bias, out, ldc, scratch) }
         }
     };
@@ -115,8 +117,11 @@ impl Backend for Neon {
         shape: &Depthwise,
     ) {
         let taps = shape.window().taps().unwrap_or(usize::MAX);
-        if taps > depthwise::MAX_TAPS || weights.packed.len() < depthwise::packed_len(shape.channels, taps) {
+        if taps > depthwise::MAX_TAPS {
             return scalar::depthwise::depthwise(x, weights.canonical, bias, requant, y, shape);
+        }
+        if weights.packed.len() < depthwise::packed_len(shape.channels, taps) {
+            return depthwise::depthwise_canonical(x, weights.canonical, bias, requant, y, shape);
         }
         depthwise::depthwise(x, weights.packed, bias, requant, y, shape);
     }

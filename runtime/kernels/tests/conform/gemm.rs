@@ -66,7 +66,10 @@ impl Product {
             assert_eq!(self.run(backend, packed.get(), &mut scratch[1..]), want, "{what}");
             let scratch = &mut scratch[..len / 2];
             assert_eq!(self.run(backend, packed.get(), scratch), want, "{what}, half scratch");
-            assert_eq!(self.run(backend, &[], &mut []), want, "{what}, unpacked");
+            assert_eq!(self.run(backend, &[], scratch), want, "{what}, unpacked, half scratch");
+            assert_eq!(self.run(backend, &[], &mut []), want, "{what}, unpacked, no scratch");
+            let mut scratch = vec![0x5A; len + 1];
+            assert_eq!(self.run(backend, &[], &mut scratch[1..]), want, "{what}, unpacked");
         }
     }
 }
@@ -92,6 +95,18 @@ fn gemm_in_several_blocks() {
     let mut random = Random(2);
     for shape in [[301, 17, 576], [25, 33, 4609], [7, 5, 40_000], [1, 100, 1280], [1000, 3, 27]] {
         Product::random(&mut random, shape).check();
+    }
+}
+
+#[test]
+fn gemm_around_the_room_for_an_unpacked_panel() {
+    let mut random = Random(15);
+    for k in [509, 510, 511, 512, 513, 1023, 1024, 1025, 1026] {
+        for m in [1, 2, 3, 11, 12, 40] {
+            for n in [5, 16, 37] {
+                Product::random(&mut random, [m, n, k]).check();
+            }
+        }
     }
 }
 
@@ -165,27 +180,35 @@ fn gemm_f32() {
     for m in 1..=13 {
         for n in 1..=35 {
             let k = random.below(0..40);
-            let (lda, ldc) = (k + random.below(0..3), n + random.below(0..3));
-            let mut float = |_| (random.next() >> 40) as f32 * 1e-6 - 8.0;
-            let a: Vec<f32> = (0..m * lda).map(&mut float).collect();
-            let w: Vec<f32> = (0..n * k).map(&mut float).collect();
-            let bias: Vec<f32> = (0..n).map(&mut float).collect();
-            let bias = if m % 2 == 0 { &bias[..] } else { &[] };
-            let run = |backend: Best, packed: &[u8]| {
-                let mut out = vec![77.0; m * ldc];
-                let weights = WeightsF32 { canonical: &w, packed };
-                backend.gemm_f32(&a, lda, m, weights, n, k, bias, &mut out, ldc);
-                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-            };
-            let want = run(Best::Scalar(Scalar), &[]);
-            for backend in others() {
-                let packed = Packed::new(backend.gemm_f32_packed_len(n, k), |packed| {
-                    backend.gemm_f32_pack(&w, n, k, packed);
-                });
-                assert_eq!(run(backend, packed.get()), want, "{} [{m}, {n}, {k}]", backend.name());
-                assert_eq!(run(backend, &[]), want);
-            }
+            check_gemm_f32(&mut random, [m, n, k]);
         }
+    }
+    for k in [255, 256, 257, 511, 512, 513, 700] {
+        check_gemm_f32(&mut random, [1, 17, k]);
+        check_gemm_f32(&mut random, [8, 33, k]);
+    }
+}
+
+fn check_gemm_f32(random: &mut Random, [m, n, k]: [usize; 3]) {
+    let (lda, ldc) = (k + random.below(0..3), n + random.below(0..3));
+    let mut float = |_| (random.next() >> 40) as f32 * 1e-6 - 8.0;
+    let a: Vec<f32> = (0..m * lda).map(&mut float).collect();
+    let w: Vec<f32> = (0..n * k).map(&mut float).collect();
+    let bias: Vec<f32> = (0..n).map(&mut float).collect();
+    let bias = if m % 2 == 0 { &bias[..] } else { &[] };
+    let run = |backend: Best, packed: &[u8]| {
+        let mut out = vec![77.0; m * ldc];
+        let weights = WeightsF32 { canonical: &w, packed };
+        backend.gemm_f32(&a, lda, m, weights, n, k, bias, &mut out, ldc);
+        out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let want = run(Best::Scalar(Scalar), &[]);
+    for backend in others() {
+        let packed = Packed::new(backend.gemm_f32_packed_len(n, k), |packed| {
+            backend.gemm_f32_pack(&w, n, k, packed);
+        });
+        assert_eq!(run(backend, packed.get()), want, "{} [{m}, {n}, {k}]", backend.name());
+        assert_eq!(run(backend, &[]), want, "{} [{m}, {n}, {k}], unpacked", backend.name());
     }
 }
 

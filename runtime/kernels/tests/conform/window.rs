@@ -46,7 +46,12 @@ fn random_depthwise(random: &mut Random, channels: usize) -> Depthwise {
 fn depthwise() {
     let mut random = Random(6);
     for round in 0..1500 {
-        let channels = if round < 70 { round + 1 } else { random.below(1..150) };
+        let channels = match round {
+            0..70 => round + 1,
+            // More than are packed on the stack at a time.
+            1490.. => random.below(800..2000),
+            _ => random.below(1..150),
+        };
         let shape = random_depthwise(&mut random, channels);
         let taps = shape.kernel[0] * shape.kernel[1];
         let mut x = random.bytes(shape.in_h * shape.in_w * channels);
@@ -184,6 +189,11 @@ fn conv() {
             let out = GemmOut::I32(&mut acc);
             backend.conv(&x, &windows, border, weights, n, &bias, out, ldc, &mut scratch[1..]);
             assert_eq!(acc, sums, "{what}");
+            acc.fill(77);
+            let weights = Weights { canonical: &w, packed: &[] };
+            let out = GemmOut::I32(&mut acc);
+            backend.conv(&x, &windows, border, weights, n, &bias, out, ldc, &mut scratch[1..]);
+            assert_eq!(acc, sums, "{what}, unpacked");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! A device that runs the model: `dunlin_device::Device` with the engine, slots in memory, and documents that it checks. Its
 //! images are real; its latencies are drawn, since this computer is not the device.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dunlin::kernels::Best;
 use dunlin::{Block, InputError, Model, Package, Session, ops};
 use dunlin_device::message::{self, Down, Part};
-use dunlin_device::{Config, Device, Event, Memory as Lent, Task};
+use dunlin_device::{Config, Device, Event, Memory as Lent, Task, WeightPool};
 use dunlin_gateway::{Bridge, Site};
 use dunlin_update::delta::Applier;
 use dunlin_update::trust::{Ed25519, RootKeys};
@@ -31,6 +31,8 @@ const DAY: u64 = 24 * HOUR;
 const CHUNK: u16 = 4096;
 /// Bytes of the room for documents, and for flags.
 const DOCUMENTS: usize = 4096;
+/// Repacked weights of the packages that the devices run, once for all.
+static WEIGHTS: LazyLock<WeightPool> = LazyLock::new(WeightPool::default);
 /// Times that a package on trial may be started.
 const STARTS: u8 = 2;
 
@@ -245,7 +247,9 @@ impl Real {
             window: terms.window,
             ..Config::new(self.identity, terms.name)
         };
-        self.device = Some(Device::new(updater, ops::all(), dunlin::kernels::best(), config, lent));
+        let mut device = Device::new(updater, ops::all(), dunlin::kernels::best(), config, lent);
+        device.share_weights(&WEIGHTS);
+        self.device = Some(device);
     }
 
     fn restart(&mut self) {

@@ -5,12 +5,15 @@
 //! under a pair are interleaved and widened, and `madd` does the rest.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::NR;
 use super::epilogue::*;
 use super::gemm::{Step, packed_len, steps};
 use super::lanes::*;
+use super::panel::{self, Room};
+use crate::gemm::rows_fit;
 use crate::requant::Bounds;
 use crate::window::{OUTSIDE, Window};
 use crate::{Depthwise, Requant};
@@ -22,21 +25,70 @@ pub(super) const MAX_TAPS: usize = 128;
 /// 1 to [`MAX_TAPS`] taps.
 #[target_feature(enable = "avx2")]
 pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
+    let Some(taps) = taps(x, bias, requant, y, shape) else { return };
+    if packed.len() >= packed_len(shape.channels, taps) {
+        blocks(x, (steps(packed), 0), bias, requant, y, shape);
+    }
+}
+
+/// [`Backend::depthwise`](crate::Backend::depthwise) with weights in the canonical layout, for 1 to [`MAX_TAPS`] taps: as many
+/// blocks as fit the stack are packed there at a time.
+#[target_feature(enable = "avx2")]
+pub(super) fn depthwise_canonical(
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    requant: Requant<'_>,
+    y: &mut [i8],
+    shape: &Depthwise,
+) {
+    let Some(taps) = taps(x, bias, requant, y, shape) else { return };
+    let fits = rows_fit(w.len(), shape.channels, taps, taps);
+    debug_assert!(fits, "depthwise: the weights are too short for [{}, {taps}]", shape.channels);
+    if !fits {
+        return;
+    }
+    let pairs = taps.div_ceil(2);
+    let at_once = panel::ROOM / pairs;
+    let mut room: Room<Step, { panel::ROOM }> = [const { MaybeUninit::uninit() }; panel::ROOM];
+    for first in (0..shape.channels).step_by(at_once * NR) {
+        let channels = (at_once * NR).min(shape.channels - first);
+        let Some(w) = w.get(first * taps..(first + channels) * taps) else { return };
+        let Some(steps) = panel::pack_all(w, taps, &mut room) else { return };
+        blocks(x, (steps, first), bias, requant, y, shape);
+    }
+}
+
+/// The number of taps, if it can be computed here and every operand but the weights fits.
+fn taps(x: &[i8], bias: &[i32], requant: Requant<'_>, y: &[i8], shape: &Depthwise) -> Option<usize> {
     let window = shape.window();
     let channels = shape.channels;
     if !window.fits(x.len(), y.len()) {
-        return;
+        return None;
     }
     let operands_fit = requant.fits(channels) && (bias.is_empty() || bias.len() >= channels);
     debug_assert!(operands_fit, "depthwise: bias or scale too short for {channels}");
-    let taps = window.taps().unwrap_or(usize::MAX);
-    if !operands_fit || channels == 0 || taps == 0 || taps > MAX_TAPS || packed.len() < packed_len(channels, taps) {
-        return;
-    }
+    window.taps().filter(|taps| operands_fit && channels > 0 && (1..=MAX_TAPS).contains(taps))
+}
+
+/// Computes the blocks whose weights are `steps`, the first of them at channel `first`.
+#[target_feature(enable = "avx2")]
+fn blocks(
+    x: &[i8],
+    (steps, first): (&[Step], usize),
+    bias: &[i32],
+    requant: Requant<'_>,
+    y: &mut [i8],
+    shape: &Depthwise,
+) {
+    let window = shape.window();
+    let channels = shape.channels;
+    let taps = window.taps().unwrap_or(0);
     let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
     let layer = Layer {
         x,
-        steps: steps(packed),
+        steps,
+        first,
         bias,
         scale: requant.scale,
         bounds: VectorBounds::new(bounds),
@@ -82,6 +134,8 @@ pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<
 struct Layer<'a> {
     x: &'a [i8],
     steps: &'a [Step],
+    /// The first channel of the first block.
+    first: usize,
     bias: &'a [i32],
     scale: &'a [f32],
     bounds: VectorBounds,
@@ -128,7 +182,7 @@ impl Layer<'_> {
         let (taps, _) = offsets.as_chunks::<2>();
         let Some(taps) = taps.get(..pairs) else { return };
         for (block, steps) in self.steps.chunks_exact(pairs).enumerate() {
-            let first = block * NR;
+            let first = self.first + block * NR;
             if first >= channels {
                 break;
             }
@@ -173,7 +227,7 @@ impl Layer<'_> {
         let channels = self.window.channels;
         let (taps, _) = offsets.as_chunks::<2>();
         for (block, steps) in self.steps.chunks_exact(self.pairs).enumerate() {
-            let first = block * NR;
+            let first = self.first + block * NR;
             if first >= channels {
                 break;
             }

@@ -10,12 +10,14 @@
 //! panel then passes over the block, six rows at a time.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use super::NR;
 use super::epilogue::*;
 use super::lanes::*;
+use super::panel::{self, Dots, Room};
 use crate::GemmOut;
-use crate::gemm::{Finish, block_rows, operands_fit};
+use crate::gemm::{Finish, block_rows, operands_fit, rows_fit};
 
 /// Rows of the register tile: 6 x 2 accumulators of 16 registers.
 const MR: usize = 6;
@@ -90,8 +92,77 @@ pub(super) fn gemm(
         return;
     }
     let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
+    blocks(a, lda, [m, n, k], &mut Panels::Packed(steps(packed)), bias, &mut finish, ldc, scratch);
+}
+
+/// [`Backend::gemm`](crate::Backend::gemm) with weights in the canonical layout.
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+#[target_feature(enable = "avx2")]
+pub(super) fn gemm_canonical(
+    a: &[i8],
+    lda: usize,
+    m: usize,
+    w: &[i8],
+    n: usize,
+    k: usize,
+    bias: &[i32],
+    out: GemmOut<'_>,
+    ldc: usize,
+    scratch: &mut [u8],
+) {
+    if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
+        return;
+    }
+    let fits = rows_fit(w.len(), n, k, k);
+    debug_assert!(fits, "gemm: the weights are too short for [{n}, {k}]");
+    if !fits {
+        return;
+    }
+    let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
+    if !panel::pays(m, k) || scratch.len() < scratch_len(1, k) {
+        return Dots { a, lda, w, k, bias, ldc }.run(m, n, &mut finish);
+    }
+    let mut room: Room<Step, { panel::ROOM }> = [const { MaybeUninit::uninit() }; panel::ROOM];
+    blocks(a, lda, [m, n, k], &mut Panels::Canonical(w, &mut room), bias, &mut finish, ldc, scratch);
+}
+
+/// Where panels come from.
+enum Panels<'p> {
+    /// They were packed when the model was loaded.
+    Packed(&'p [Step]),
+    /// They are packed when they are needed, from `[n][k]` weights.
+    Canonical(&'p [i8], &'p mut [MaybeUninit<Step>]),
+}
+
+impl Panels<'_> {
+    /// The panel of the `width` output channels from `first` on.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn panel(&mut self, first: usize, width: usize, k: usize) -> Option<&[Step]> {
+        match self {
+            Self::Packed(steps) => {
+                let (index, pairs) = (first / NR, k.div_ceil(2));
+                steps.get(index * pairs..(index + 1) * pairs)
+            }
+            Self::Canonical(w, room) => panel::pack(w.get(first * k..(first + width) * k)?, k, room),
+        }
+    }
+}
+
+/// The product of blocks of rows with one panel after the other.
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+#[target_feature(enable = "avx2")]
+fn blocks(
+    a: &[i8],
+    lda: usize,
+    [m, n, k]: [usize; 3],
+    panels: &mut Panels<'_>,
+    bias: &[i32],
+    finish: &mut Finish<'_, VectorBounds>,
+    ldc: usize,
+    scratch: &mut [u8],
+) {
     let pairs = k.div_ceil(2);
-    let steps = steps(packed);
     let (scratch, _) = scratch.as_chunks_mut::<{ size_of::<ActivationPair>() }>();
     let block = block_rows(scratch.len(), m, pairs, MR);
 
@@ -104,22 +175,19 @@ pub(super) fn gemm(
                 widen(from, to);
             }
         }
-        for panel in 0..n.div_ceil(NR) {
-            let Some(steps) = steps.get(panel * pairs..(panel + 1) * pairs) else {
-                return;
-            };
-            let first = panel * NR;
-            let block =
-                Block { rows: scratch, pairs, steps, bias: bias_at(bias, first), first, width: NR.min(n - first), ldc };
+        for first in (0..n).step_by(NR) {
+            let width = NR.min(n - first);
+            let Some(steps) = panels.panel(first, width, k) else { return };
+            let block = Block { rows: scratch, pairs, steps, bias: bias_at(bias, first), first, width, ldc };
             let mut i = 0;
             while i < rows {
                 match rows - i {
-                    1 => block.tile::<1>(start, i, &mut finish),
-                    2 => block.tile::<2>(start, i, &mut finish),
-                    3 => block.tile::<3>(start, i, &mut finish),
-                    4 => block.tile::<4>(start, i, &mut finish),
-                    5 => block.tile::<5>(start, i, &mut finish),
-                    _ => block.tile::<MR>(start, i, &mut finish),
+                    1 => block.tile::<1>(start, i, finish),
+                    2 => block.tile::<2>(start, i, finish),
+                    3 => block.tile::<3>(start, i, finish),
+                    4 => block.tile::<4>(start, i, finish),
+                    5 => block.tile::<5>(start, i, finish),
+                    _ => block.tile::<MR>(start, i, finish),
                 }
                 i += MR;
             }
@@ -171,26 +239,38 @@ impl Block<'_> {
         };
         let acc = accumulate::<R>(rows, self.steps, self.bias);
         for (r, acc) in acc.into_iter().enumerate() {
-            let at = (start + i + r) * self.ldc + self.first;
-            let to = at..at + self.width;
-            match finish {
-                Finish::I8(y, bounds, scale) => {
-                    let scale = scales_at(scale, self.first);
-                    if let Some(y) = y.get_mut(to) {
-                        put_i8(y, bounds.quantize(scaled(acc, scale)));
-                    }
-                }
-                Finish::I32(y) => {
-                    if let Some(y) = y.get_mut(to) {
-                        put_i32(y, acc);
-                    }
-                }
-                Finish::F32(y, scale) => {
-                    let scale = scales_at(scale, self.first);
-                    if let Some(y) = y.get_mut(to) {
-                        put_f32(y, scaled(acc, scale));
-                    }
-                }
+            store_row((start + i + r) * self.ldc + self.first, self.first, self.width, acc, finish);
+        }
+    }
+}
+
+/// Stores the `width` output channels from `first` on of a row, to element `at` on of the output.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_row(
+    at: usize,
+    first: usize,
+    width: usize,
+    acc: Pair<__m256i>,
+    finish: &mut Finish<'_, VectorBounds>,
+) {
+    let to = at..at + width;
+    match finish {
+        Finish::I8(y, bounds, scale) => {
+            let scale = scales_at(scale, first);
+            if let Some(y) = y.get_mut(to) {
+                put_i8(y, bounds.quantize(scaled(acc, scale)));
+            }
+        }
+        Finish::I32(y) => {
+            if let Some(y) = y.get_mut(to) {
+                put_i32(y, acc);
+            }
+        }
+        Finish::F32(y, scale) => {
+            let scale = scales_at(scale, first);
+            if let Some(y) = y.get_mut(to) {
+                put_f32(y, scaled(acc, scale));
             }
         }
     }

@@ -4,14 +4,19 @@
 //! weights for one `k` after the other; the last panel is padded with zeros.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use super::NR;
 use super::epilogue::*;
 use super::lanes::*;
-use crate::gemm::operands_fit_f32;
+use super::panel::{AssumeInit, Room};
+use crate::gemm::{operands_fit_f32, rows_fit};
 
 /// Rows of the register tile.
 const MR: usize = 6;
+
+/// Steps that are packed on the stack at a time: 16 KiB.
+const ROOM: usize = 256;
 
 /// The weights of a panel for one `k`, as bytes of f32.
 type Step = [[u8; 32]; 2];
@@ -67,20 +72,99 @@ pub(super) fn gemm(
             return;
         };
         let first = panel * NR;
-        let panel = Panel { a, lda, steps, bias: floats_at(bias, first), first, width: NR.min(n - first), ldc };
-        let mut i = 0;
-        while i < m {
-            match m - i {
-                1 => panel.tile::<1>(i, out),
-                2 => panel.tile::<2>(i, out),
-                3 => panel.tile::<3>(i, out),
-                4 => panel.tile::<4>(i, out),
-                5 => panel.tile::<5>(i, out),
-                _ => panel.tile::<MR>(i, out),
+        let bias = Some(floats_at(bias, first));
+        Panel { a, lda, steps, bias, first, width: NR.min(n - first), ldc }.run(m, out);
+    }
+}
+
+/// [`Backend::gemm_f32`](crate::Backend::gemm_f32) with weights in the canonical layout.
+///
+/// A part of a panel is packed on the stack at a time, and the sums so far wait in the output, where they lose nothing.
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm_f32`")]
+#[target_feature(enable = "avx2")]
+pub(super) fn gemm_canonical(
+    a: &[f32],
+    lda: usize,
+    m: usize,
+    w: &[f32],
+    n: usize,
+    k: usize,
+    bias: &[f32],
+    out: &mut [f32],
+    ldc: usize,
+) {
+    if m == 0 || n == 0 || !operands_fit_f32((a, lda), [m, n, k], bias, (out, ldc)) {
+        return;
+    }
+    let fits = rows_fit(w.len(), n, k, k);
+    debug_assert!(fits, "gemm_f32: the weights are too short for [{n}, {k}]");
+    if !fits {
+        return;
+    }
+    let mut room: Room<Step, ROOM> = [const { MaybeUninit::uninit() }; ROOM];
+    for first in (0..n).step_by(NR) {
+        let width = NR.min(n - first);
+        // Once also where `k` is 0.
+        let mut start = 0;
+        loop {
+            let len = ROOM.min(k - start);
+            let Some(w) = w.get(first * k..(first + width) * k) else { return };
+            let Some(steps) = pack_part(w, k, start, len, &mut room) else { return };
+            let bias = (start == 0).then(|| floats_at(bias, first));
+            let a = a.get(start..).unwrap_or_default();
+            Panel { a, lda, steps, bias, first, width, ldc }.run(m, out);
+            start += len;
+            if start >= k {
+                break;
             }
-            i += MR;
         }
     }
+}
+
+/// Packs the `len` of `k` from `start` on of a panel, `w[channels][k]` with at most 16 channels.
+#[target_feature(enable = "avx2")]
+fn pack_part<'r>(
+    w: &[f32],
+    k: usize,
+    start: usize,
+    len: usize,
+    room: &'r mut [MaybeUninit<Step>],
+) -> Option<&'r [Step]> {
+    let steps = room.get_mut(..len)?;
+    for (four, steps) in steps.chunks_mut(4).enumerate() {
+        for group in 0..4 {
+            let first = group * 4 * k + start + four * 4;
+            let whole = first + 3 * k + 4 <= w.len();
+            let mut rows = [_mm_setzero_ps(); 4];
+            for (channel, row) in rows.iter_mut().enumerate() {
+                let at = first + channel * k;
+                *row = if whole {
+                    // SAFETY: four numbers of the last of the four channels are inside `w`, and this is not after it.
+                    unsafe { _mm_loadu_ps(w.as_ptr().add(at)) }
+                } else {
+                    let mut some = [0.0; 4];
+                    some.iter_mut().zip(w.get(at..).unwrap_or_default()).for_each(|(to, from)| *to = *from);
+                    // SAFETY: the array is as large as the vector.
+                    unsafe { _mm_loadu_ps(some.as_ptr()) }
+                };
+            }
+            let [a, b, c, d] = rows;
+            let (low, high) = (_mm_unpacklo_ps(a, c), _mm_unpackhi_ps(a, c));
+            let (low2, high2) = (_mm_unpacklo_ps(b, d), _mm_unpackhi_ps(b, d));
+            let columns = [
+                _mm_unpacklo_ps(low, low2),
+                _mm_unpackhi_ps(low, low2),
+                _mm_unpacklo_ps(high, high2),
+                _mm_unpackhi_ps(high, high2),
+            ];
+            for (step, column) in steps.iter_mut().zip(columns) {
+                // SAFETY: a step is four such vectors long, and the store needs no alignment.
+                unsafe { _mm_storeu_ps(step.as_mut_ptr().cast::<f32>().add(group * 4), column) }
+            }
+        }
+    }
+    // SAFETY: all four quarters of all steps were written.
+    Some(unsafe { steps.as_init() })
 }
 
 /// A panel of weights, and what it is applied to.
@@ -89,7 +173,8 @@ struct Panel<'a> {
     lda: usize,
     /// The panel, as long as `k`.
     steps: &'a [Step],
-    bias: Pair<__m256>,
+    /// What sums begin with, if not with what the output has.
+    bias: Option<Pair<__m256>>,
     /// The panel's first output channel, and how many it has.
     first: usize,
     width: usize,
@@ -97,6 +182,24 @@ struct Panel<'a> {
 }
 
 impl Panel<'_> {
+    /// Computes and stores `m` rows.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn run(&self, m: usize, out: &mut [f32]) {
+        let mut i = 0;
+        while i < m {
+            match m - i {
+                1 => self.tile::<1>(i, out),
+                2 => self.tile::<2>(i, out),
+                3 => self.tile::<3>(i, out),
+                4 => self.tile::<4>(i, out),
+                5 => self.tile::<5>(i, out),
+                _ => self.tile::<MR>(i, out),
+            }
+            i += MR;
+        }
+    }
+
     /// Computes and stores `R` rows from row `i`.
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -106,7 +209,14 @@ impl Panel<'_> {
         let Some(a) = self.a.get(start..end) else {
             return;
         };
-        let mut acc = [self.bias; R];
+        let mut acc = [[_mm256_setzero_ps(); 2]; R];
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let at = (i + r) * self.ldc + self.first;
+            *acc = match self.bias {
+                Some(bias) => bias,
+                None => floats_at(out.get(at..at + self.width).unwrap_or_default(), 0),
+            };
+        }
         for (p, [w0, w1]) in self.steps.iter().enumerate() {
             let w0 = _mm256_castsi256_ps(load_u8x32(w0));
             let w1 = _mm256_castsi256_ps(load_u8x32(w1));

@@ -10,9 +10,12 @@
 //! [`gemm`](super::gemm)), then for each four taps and accumulator a vector of weights. Missing taps and channels are zeros.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::gemm::{Step, VectorBounds, integers_at, load, scales_at};
+use super::panel::{correction, four_quads};
+use crate::gemm::rows_fit;
 use crate::requant::Bounds;
 use crate::window::{OUTSIDE, Window};
 use crate::{Depthwise, Requant};
@@ -22,6 +25,9 @@ pub(super) const MAX_TAPS: usize = 128;
 
 /// Channels of a block.
 const BLOCK: usize = 64;
+
+/// Groups of weights that are packed on the stack at a time: 16 KiB, and more than a block of [`MAX_TAPS`] has.
+const ROOM: usize = 64;
 
 /// The accumulators of a block.
 type Group<T> = [T; 4];
@@ -69,24 +75,100 @@ pub(super) fn pack(w: &[i8], channels: usize, taps: usize, packed: &mut [u8]) {
     }
 }
 
+/// Packs the block of the canonical weights of the channels from `first` on into `groups`, as [`pack`] does: corrections,
+/// then `taps.div_ceil(4)` groups of weights.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn pack_block(w: &[i8], channels: usize, taps: usize, first: usize, groups: &mut [MaybeUninit<Group<Step>>]) {
+    let double = is_double(channels, first);
+    let Some(w) = w.get(first * taps..BLOCK.min(channels - first) * taps + first * taps) else { return };
+    let Some((corrections, weights)) = groups.split_first_mut() else { return };
+    for j in 0..4 {
+        let quarters =
+            [0, 1, if double { 0 } else { 2 }, if double { 1 } else { 3 }].map(|quarter| quarter * 16 + j * 4);
+        let mut sums = _mm512_setzero_si512();
+        for (chunk, groups) in weights.chunks_mut(4).enumerate() {
+            for (group, quad) in groups.iter_mut().zip(four_quads(w, taps, chunk * 16, quarters)) {
+                sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), quad);
+                // SAFETY: a group is four vectors long, `j` is below 4, and the store needs no alignment.
+                unsafe { _mm512_storeu_si512(group.as_mut_ptr().cast::<__m512i>().add(j), quad) }
+            }
+        }
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_si512(corrections.as_mut_ptr().cast::<__m512i>().add(j), correction(sums)) }
+    }
+}
+
 /// [`Backend::depthwise`](crate::Backend::depthwise) with packed weights, for 1 to [`MAX_TAPS`] taps.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
+    let Some(taps) = taps(x, bias, requant, y, shape) else { return };
+    if packed.len() >= packed_len(shape.channels, taps) {
+        blocks(x, (packed.as_chunks().0.as_chunks().0, 0), bias, requant, y, shape);
+    }
+}
+
+/// [`Backend::depthwise`](crate::Backend::depthwise) with weights in the canonical layout, for 1 to [`MAX_TAPS`] taps: as many
+/// blocks as fit the stack are packed there at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn depthwise_canonical(
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    requant: Requant<'_>,
+    y: &mut [i8],
+    shape: &Depthwise,
+) {
+    let Some(taps) = taps(x, bias, requant, y, shape) else { return };
+    let fits = rows_fit(w.len(), shape.channels, taps, taps);
+    debug_assert!(fits, "depthwise: the weights are too short for [{}, {taps}]", shape.channels);
+    if !fits {
+        return;
+    }
+    let len = taps.div_ceil(4) + 1;
+    let at_once = ROOM / len;
+    let mut room = [const { MaybeUninit::<Group<Step>>::uninit() }; ROOM];
+    for start in (0..shape.channels).step_by(at_once * BLOCK) {
+        let count = (shape.channels - start).div_ceil(BLOCK).min(at_once);
+        for (block, groups) in room.chunks_exact_mut(len).take(count).enumerate() {
+            pack_block(w, shape.channels, taps, start + block * BLOCK, groups);
+        }
+        // SAFETY: `MaybeUninit<T>` has the layout of `T`; `at_once * len` is at most `ROOM`, and `pack_block` has written
+        // all of each block, since the weights are long enough.
+        let groups = unsafe { core::slice::from_raw_parts(room.as_ptr().cast(), count * len) };
+        blocks(x, (groups, start), bias, requant, y, shape);
+    }
+}
+
+/// The number of taps, if it can be computed here and every operand but the weights fits.
+fn taps(x: &[i8], bias: &[i32], requant: Requant<'_>, y: &[i8], shape: &Depthwise) -> Option<usize> {
     let window = shape.window();
     let channels = shape.channels;
     if !window.fits(x.len(), y.len()) {
-        return;
+        return None;
     }
     let operands_fit = requant.fits(channels) && (bias.is_empty() || bias.len() >= channels);
     debug_assert!(operands_fit, "depthwise: bias or scale too short for {channels}");
-    let taps = window.taps().unwrap_or(usize::MAX);
-    if !operands_fit || channels == 0 || taps == 0 || taps > MAX_TAPS || packed.len() < packed_len(channels, taps) {
-        return;
-    }
+    window.taps().filter(|taps| operands_fit && channels > 0 && (1..=MAX_TAPS).contains(taps))
+}
+
+/// Computes the blocks whose weights are `groups`, the first of them at channel `first`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn blocks(
+    x: &[i8],
+    (groups, first): (&[Group<Step>], usize),
+    bias: &[i32],
+    requant: Requant<'_>,
+    y: &mut [i8],
+    shape: &Depthwise,
+) {
+    let window = shape.window();
+    let channels = shape.channels;
+    let taps = window.taps().unwrap_or(0);
     let bounds = Bounds::new(requant.zero_point, requant.lo, requant.hi);
     let layer = Layer {
         x,
-        groups: packed.as_chunks().0.as_chunks().0,
+        groups,
+        first,
         bias,
         scale: requant.scale,
         bounds: VectorBounds::new(bounds),
@@ -129,6 +211,8 @@ pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<
 struct Layer<'a> {
     x: &'a [i8],
     groups: &'a [Group<Step>],
+    /// The first channel of the first block.
+    first: usize,
     bias: &'a [i32],
     scale: &'a [f32],
     bounds: VectorBounds,
@@ -179,7 +263,7 @@ impl Layer<'_> {
         let (taps, _) = offsets.as_chunks::<4>();
         let Some(taps) = taps.get(..quads) else { return };
         for (block, groups) in self.groups.chunks_exact(quads + 1).enumerate() {
-            let first = block * BLOCK;
+            let first = self.first + block * BLOCK;
             let Some((corrections, weights)) = groups.split_first().filter(|_| first < channels) else { return };
             let double = is_double(channels, first);
             let block = Block {

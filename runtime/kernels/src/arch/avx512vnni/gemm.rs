@@ -12,13 +12,15 @@
 //! twelve rows at a time.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
+use super::panel::{self, Dots};
 use crate::GemmOut;
-use crate::gemm::{Finish, block_rows, operands_fit};
+use crate::gemm::{Finish, block_rows, operands_fit, rows_fit};
 use crate::requant::Bounds;
 
 /// Output channels of a panel: the i32 of a vector.
-const NR: usize = 16;
+pub(super) const NR: usize = 16;
 
 /// Rows of the register tile: 12 x 2 accumulators of 32 registers.
 const MR: usize = 12;
@@ -164,8 +166,89 @@ pub(super) fn gemm(
         return;
     }
     let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
+    blocks(a, lda, [m, n, k], &mut Panels::Packed(packed.as_chunks().0), bias, &mut finish, ldc, scratch);
+}
+
+/// [`Backend::gemm`](crate::Backend::gemm) with weights in the canonical layout.
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn gemm_canonical(
+    a: &[i8],
+    lda: usize,
+    m: usize,
+    w: &[i8],
+    n: usize,
+    k: usize,
+    bias: &[i32],
+    out: GemmOut<'_>,
+    ldc: usize,
+    scratch: &mut [u8],
+) {
+    if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
+        return;
+    }
+    let fits = rows_fit(w.len(), n, k, k);
+    debug_assert!(fits, "gemm: the weights are too short for [{n}, {k}]");
+    if !fits {
+        return;
+    }
+    let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
+    if !panel::pays(m, k) || scratch.len() < scratch_len(1, k) {
+        return Dots { a, lda, w, k, bias, ldc }.run(m, n, &mut finish);
+    }
+    let mut room = [const { MaybeUninit::uninit() }; panel::ROOM];
+    blocks(a, lda, [m, n, k], &mut Panels::Canonical(w, &mut room), bias, &mut finish, ldc, scratch);
+}
+
+/// Where panels come from.
+enum Panels<'p> {
+    /// They were packed when the model was loaded.
+    Packed(&'p [Step]),
+    /// They are packed when they are needed, from `[n][k]` weights.
+    Canonical(&'p [i8], &'p mut [MaybeUninit<Step>]),
+}
+
+impl Panels<'_> {
+    /// The panels of the `width` output channels from `first` on, at most two, each with its corrections.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn pair(&mut self, first: usize, width: usize, k: usize) -> Option<(&[Step], Option<&[Step]>)> {
+        let len = k.div_ceil(4) + 1;
+        match self {
+            Self::Packed(steps) => {
+                let mut panels = steps.chunks_exact(len).skip(first / NR);
+                let one = panels.next()?;
+                Some((one, if width > NR { Some(panels.next()?) } else { None }))
+            }
+            Self::Canonical(w, room) => {
+                let mut w = w.get(first * k..(first + width) * k)?;
+                let mut second = None;
+                let (room, rest) = room.split_at_mut_checked(len)?;
+                if width > NR {
+                    let (one, two) = w.split_at_checked(NR * k)?;
+                    second = Some(panel::pack(two, k, rest)?);
+                    w = one;
+                }
+                Some((panel::pack(w, k, room)?, second))
+            }
+        }
+    }
+}
+
+/// The product of blocks of rows with one pair of panels after the other.
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn blocks(
+    a: &[i8],
+    lda: usize,
+    [m, n, k]: [usize; 3],
+    panels: &mut Panels<'_>,
+    bias: &[i32],
+    finish: &mut Finish<'_, VectorBounds>,
+    ldc: usize,
+    scratch: &mut [u8],
+) {
     let quads = k.div_ceil(4);
-    let panels: &[Step] = packed.as_chunks().0;
     let (scratch, _) = scratch.as_chunks_mut::<{ size_of::<Quad>() }>();
     let block = block_rows(scratch.len(), m, quads, MR);
 
@@ -178,17 +261,13 @@ pub(super) fn gemm(
                 shift(from, to);
             }
         }
-        let panel = |i: usize| {
-            let (corrections, steps) = panels.get(i * (quads + 1)..(i + 1) * (quads + 1))?.split_first()?;
-            let first = i * NR;
-            let start = _mm512_add_epi32(integers_at(bias, first), load(corrections));
-            (first < n).then(|| Panel { steps, start, first, width: NR.min(n - first) })
-        };
-        for pair in 0..n.div_ceil(2 * NR) {
+        for first in (0..n).step_by(2 * NR) {
+            let Some((one, two)) = panels.pair(first, (2 * NR).min(n - first), k) else { return };
             let block = Block { rows: scratch, quads, ldc };
-            match (panel(2 * pair), panel(2 * pair + 1)) {
-                (Some(one), Some(two)) => block.run([one, two], start, rows, &mut finish),
-                (Some(one), None) => block.run([one], start, rows, &mut finish),
+            let two = two.and_then(|two| Panel::new(two, bias, first + NR, n));
+            match (Panel::new(one, bias, first, n), two) {
+                (Some(one), Some(two)) => block.run([one, two], start, rows, finish),
+                (Some(one), None) => block.run([one], start, rows, finish),
                 _ => return,
             }
         }
@@ -231,6 +310,17 @@ struct Panel<'a> {
     /// The first output channel, and how many there are.
     first: usize,
     width: usize,
+}
+
+impl<'a> Panel<'a> {
+    /// The one whose corrections and steps begin at channel `first` of `n`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn new(steps: &'a [Step], bias: &[i32], first: usize, n: usize) -> Option<Self> {
+        let (corrections, steps) = steps.split_first()?;
+        let start = _mm512_add_epi32(integers_at(bias, first), load(corrections));
+        Some(Self { steps, start, first, width: NR.min(n - first) })
+    }
 }
 
 /// A block of unsigned rows.
@@ -279,39 +369,52 @@ impl Block<'_> {
         };
         let acc = accumulate::<P, R>(rows, panels);
         for (panel, acc) in panels.iter().zip(acc) {
-            let scale = match finish {
-                Finish::I8(_, _, scale) | Finish::F32(_, scale) => scales_at(scale, panel.first),
-                Finish::I32(_) => _mm512_setzero_ps(),
-            };
-            let mask = mask(panel.width);
+            let scale = scales_of(finish, panel.first);
             for (r, acc) in acc.into_iter().enumerate() {
-                let at = (start + i + r) * self.ldc + panel.first;
-                let to = at..at + panel.width;
-                match finish {
-                    Finish::I8(y, bounds, _) => {
-                        let values = bounds.quantize(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale));
-                        if let Some(y) = y.get_mut(to) {
-                            // SAFETY: `y` has `width` elements, and only so many lanes are stored.
-                            unsafe { _mm_mask_storeu_epi8(y.as_mut_ptr(), mask, values) }
-                        }
-                    }
-                    Finish::I32(y) => {
-                        if let Some(y) = y.get_mut(to) {
-                            // SAFETY: as above.
-                            unsafe { _mm512_mask_storeu_epi32(y.as_mut_ptr(), mask, acc) }
-                        }
-                    }
-                    Finish::F32(y, _) => {
-                        let values = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
-                        if let Some(y) = y.get_mut(to) {
-                            // SAFETY: as above.
-                            unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), mask, values) }
-                        }
-                    }
-                }
+                store_row((start + i + r) * self.ldc + panel.first, panel.width, acc, scale, finish);
             }
         }
         R
+    }
+}
+
+/// The scales of the channels from `first` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn scales_of(finish: &Finish<'_, VectorBounds>, first: usize) -> __m512 {
+    match finish {
+        Finish::I8(_, _, scale) | Finish::F32(_, scale) => scales_at(scale, first),
+        Finish::I32(_) => _mm512_setzero_ps(),
+    }
+}
+
+/// Stores `width` output channels of a row to the output, from element `at` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn store_row(at: usize, width: usize, acc: __m512i, scale: __m512, finish: &mut Finish<'_, VectorBounds>) {
+    let to = at..at + width;
+    let mask = mask(width);
+    match finish {
+        Finish::I8(y, bounds, _) => {
+            let values = bounds.quantize(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale));
+            if let Some(y) = y.get_mut(to) {
+                // SAFETY: `y` has `width` elements, and only so many lanes are stored.
+                unsafe { _mm_mask_storeu_epi8(y.as_mut_ptr(), mask, values) }
+            }
+        }
+        Finish::I32(y) => {
+            if let Some(y) = y.get_mut(to) {
+                // SAFETY: as above.
+                unsafe { _mm512_mask_storeu_epi32(y.as_mut_ptr(), mask, acc) }
+            }
+        }
+        Finish::F32(y, _) => {
+            let values = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+            if let Some(y) = y.get_mut(to) {
+                // SAFETY: as above.
+                unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), mask, values) }
+            }
+        }
     }
 }
 

@@ -7,12 +7,16 @@ use core::arch::aarch64::*;
 
 use super::NR;
 use super::epilogue::*;
+use crate::gemm::rows_fit;
 use crate::requant::Bounds;
 use crate::window::OUTSIDE;
 use crate::{Depthwise, Requant};
 
 /// The largest window whose offsets are kept on the stack.
 pub(super) const MAX_TAPS: usize = 128;
+
+/// Vectors of weights that are packed on the stack at a time: 8 KiB.
+const ROOM: usize = 512;
 
 /// Bytes of `[channels][taps]` weights in blocks; more than any slice has if it overflows.
 pub(super) fn packed_len(channels: usize, taps: usize) -> usize {
@@ -37,20 +41,75 @@ pub(super) fn pack(w: &[i8], channels: usize, taps: usize, packed: &mut [u8]) {
 
 /// [`Backend::depthwise`](crate::Backend::depthwise) with packed weights, for 1 to [`MAX_TAPS`] taps.
 pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<'_>, y: &mut [i8], shape: &Depthwise) {
+    let Some(taps) = taps(x, bias, requant, y, shape) else { return };
+    if packed.len() >= packed_len(shape.channels, taps) {
+        blocks(x, (packed.as_chunks().0, 0), bias, requant, y, shape);
+    }
+}
+
+/// [`Backend::depthwise`](crate::Backend::depthwise) with weights in the canonical layout, for 1 to [`MAX_TAPS`] taps: as many
+/// blocks as fit the stack are packed there at a time.
+pub(super) fn depthwise_canonical(
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    requant: Requant<'_>,
+    y: &mut [i8],
+    shape: &Depthwise,
+) {
+    let Some(taps) = taps(x, bias, requant, y, shape) else { return };
+    let fits = rows_fit(w.len(), shape.channels, taps, taps);
+    debug_assert!(fits, "depthwise: the weights are too short for [{}, {taps}]", shape.channels);
+    if !fits {
+        return;
+    }
+    let at_once = ROOM / taps * NR;
+    let mut room = [[0; NR]; ROOM];
+    for first in (0..shape.channels).step_by(at_once) {
+        let channels = at_once.min(shape.channels - first);
+        let Some(w) = w.get(first * taps..(first + channels) * taps) else { return };
+        for (w, vectors) in w.chunks(NR * taps).zip(room.chunks_exact_mut(taps)) {
+            for (lane, w) in w.chunks_exact(taps).enumerate() {
+                for (vector, w) in vectors.iter_mut().zip(w) {
+                    if let Some(to) = vector.get_mut(lane) {
+                        *to = w.cast_unsigned();
+                    }
+                }
+            }
+        }
+        let len = channels.div_ceil(NR) * taps;
+        blocks(x, (room.get(..len).unwrap_or_default(), first), bias, requant, y, shape);
+    }
+}
+
+/// The number of taps, if it can be computed here and every operand but the weights fits.
+fn taps(x: &[i8], bias: &[i32], requant: Requant<'_>, y: &[i8], shape: &Depthwise) -> Option<usize> {
     let window = shape.window();
     let channels = shape.channels;
     if !window.fits(x.len(), y.len()) {
-        return;
+        return None;
     }
     let operands_fit = requant.fits(channels) && (bias.is_empty() || bias.len() >= channels);
     debug_assert!(operands_fit, "depthwise: bias or scale too short for {channels}");
-    let taps = window.taps().unwrap_or(usize::MAX);
-    if !operands_fit || channels == 0 || taps == 0 || taps > MAX_TAPS || packed.len() < packed_len(channels, taps) {
-        return;
-    }
+    window.taps().filter(|taps| operands_fit && channels > 0 && (1..=MAX_TAPS).contains(taps))
+}
+
+/// Computes the blocks whose weights are `vectors`, the first of them at channel `first`.
+fn blocks(
+    x: &[i8],
+    (vectors, first): (&[[u8; NR]], usize),
+    bias: &[i32],
+    requant: Requant<'_>,
+    y: &mut [i8],
+    shape: &Depthwise,
+) {
+    let window = shape.window();
+    let channels = shape.channels;
+    let taps = window.taps().unwrap_or(0);
     let layer = Layer {
         x,
-        vectors: packed.as_chunks().0,
+        vectors,
+        first,
         bias,
         scale: requant.scale,
         bounds: VectorBounds::new(Bounds::new(requant.zero_point, requant.lo, requant.hi)),
@@ -79,6 +138,8 @@ pub(super) fn depthwise(x: &[i8], packed: &[u8], bias: &[i32], requant: Requant<
 struct Layer<'a> {
     x: &'a [i8],
     vectors: &'a [[u8; NR]],
+    /// The first channel of the first block.
+    first: usize,
     bias: &'a [i32],
     scale: &'a [f32],
     bounds: VectorBounds,
@@ -94,7 +155,7 @@ impl Layer<'_> {
     #[inline]
     fn row(&self, pixels: core::ops::Range<usize>, offsets: &[usize], y: &mut [i8]) {
         for (block, weights) in self.vectors.chunks_exact(offsets.len()).enumerate() {
-            let first = block * NR;
+            let first = self.first + block * NR;
             if first >= self.channels {
                 return;
             }

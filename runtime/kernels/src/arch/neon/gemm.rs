@@ -10,9 +10,10 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::NR;
+use super::dots::Dots;
 use super::epilogue::*;
 use crate::GemmOut;
-use crate::gemm::{Finish, block_rows, operands_fit};
+use crate::gemm::{Finish, block_rows, operands_fit, rows_fit};
 
 /// Rows of the register tile.
 const MR: usize = 4;
@@ -42,6 +43,13 @@ pub(super) trait Kernel {
     ///
     /// The CPU must have the kernel's instructions.
     unsafe fn add<const R: usize>(acc: &mut [Group<int32x4_t>; R], x: [Vector; R], unit: &[Vector]);
+
+    /// Adds the products of sixteen elements to any of four sums.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must have the kernel's instructions.
+    unsafe fn multiply_add(acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t;
 }
 
 /// By multiplying i16 into i32: any NEON.
@@ -90,6 +98,15 @@ impl Kernel for Long {
             )*};
         }
         lanes!(0 1 2 3 4 5 6 7);
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
+        // SAFETY: NEON belongs to the target. A product of two i8 fits an i16.
+        unsafe {
+            let low = vmull_s8(vget_low_s8(x), vget_low_s8(w));
+            vpadalq_s16(vpadalq_s16(acc, low), vmull_high_s8(x, w))
+        }
     }
 }
 
@@ -159,6 +176,23 @@ impl Kernel for Dot {
             )*};
         }
         lanes!(0 1 2 3);
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(mut acc: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
+        // The intrinsic, `vdotq_s32`, is not stable yet.
+        // SAFETY: the contract; the instruction touches nothing else.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {acc:v}.4s, {w:v}.16b, {x:v}.16b",
+                acc = inout(vreg) acc,
+                w = in(vreg) w,
+                x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        acc
     }
 }
 
@@ -264,6 +298,36 @@ pub(super) unsafe fn gemm<K: Kernel>(
     }
 }
 
+/// [`Backend::gemm`](crate::Backend::gemm) with weights in the canonical layout.
+///
+/// # Safety
+///
+/// The CPU must have the kernel's instructions.
+#[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm`")]
+pub(super) unsafe fn gemm_canonical<K: Kernel>(
+    a: &[i8],
+    lda: usize,
+    m: usize,
+    w: &[i8],
+    n: usize,
+    k: usize,
+    bias: &[i32],
+    out: GemmOut<'_>,
+    ldc: usize,
+) {
+    if m == 0 || n == 0 || !operands_fit((a, lda), [m, n, k], bias, (&out, ldc)) {
+        return;
+    }
+    let fits = rows_fit(w.len(), n, k, k);
+    debug_assert!(fits, "gemm: the weights are too short for [{n}, {k}]");
+    if !fits {
+        return;
+    }
+    let mut finish = Finish::new(out, |bounds| VectorBounds::new(bounds));
+    // SAFETY: the same contract.
+    unsafe { Dots { a, lda, w, k, bias, ldc }.run::<K>(m, n, &mut finish) }
+}
+
 /// A panel of weights and a block of prepared rows.
 struct Block<'a> {
     /// The rows, `units` each.
@@ -305,28 +369,39 @@ impl Block<'_> {
             unsafe { K::add::<R>(&mut acc, x, unit) }
         }
         for (r, acc) in acc.into_iter().enumerate() {
-            let at = (start + i + r) * self.ldc + self.first;
-            let to = at..at + self.width;
-            match finish {
-                Finish::I8(y, bounds, scale) => {
-                    let scale = scales_at(scale, self.first);
-                    if let Some(y) = y.get_mut(to) {
-                        put_i8(y, bounds.quantize(scaled(acc, scale)));
-                    }
-                }
-                Finish::I32(y) => {
-                    if let Some(y) = y.get_mut(to) {
-                        put_i32(y, acc);
-                    }
-                }
-                Finish::F32(y, scale) => {
-                    let scale = scales_at(scale, self.first);
-                    if let Some(y) = y.get_mut(to) {
-                        put_f32(y, scaled(acc, scale));
-                    }
-                }
-            }
+            store_row((start + i + r) * self.ldc + self.first, self.first, self.width, acc, finish);
         }
         R
+    }
+}
+
+/// Stores the `width` output channels from `first` on of a row, to element `at` on of the output.
+#[inline]
+pub(super) fn store_row(
+    at: usize,
+    first: usize,
+    width: usize,
+    acc: Group<int32x4_t>,
+    finish: &mut Finish<'_, VectorBounds>,
+) {
+    let to = at..at + width;
+    match finish {
+        Finish::I8(y, bounds, scale) => {
+            let scale = scales_at(scale, first);
+            if let Some(y) = y.get_mut(to) {
+                put_i8(y, bounds.quantize(scaled(acc, scale)));
+            }
+        }
+        Finish::I32(y) => {
+            if let Some(y) = y.get_mut(to) {
+                put_i32(y, acc);
+            }
+        }
+        Finish::F32(y, scale) => {
+            let scale = scales_at(scale, first);
+            if let Some(y) = y.get_mut(to) {
+                put_f32(y, scaled(acc, scale));
+            }
+        }
     }
 }
