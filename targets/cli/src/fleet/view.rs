@@ -34,11 +34,6 @@ fn cells<const N: usize>(row: [&str; N]) -> Vec<String> {
     row.map(str::to_owned).to_vec()
 }
 
-/// Digits in groups; nothing for what is no number.
-fn number(value: &Value) -> String {
-    value.as_u64().map_or_else(String::new, grouped)
-}
-
 /// Reads a rollout's state.
 ///
 /// # Errors
