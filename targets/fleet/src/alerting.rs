@@ -26,6 +26,7 @@ use crate::store::samples::{self, Evaluation, Key, Status};
 use crate::store::tenants::{self, Tenant};
 use crate::store::{Connection, packages, signed};
 
+pub(crate) use crate::store::devices::SILENT_POLLS;
 pub(crate) use lag::decisions as decision_lag;
 pub(crate) use rule::SILENT;
 
@@ -38,8 +39,6 @@ const GAP: i64 = 600;
 const STALE: i64 = 900;
 /// Models of a tenant that are evaluated, those with the most devices.
 const MODELS: usize = 50;
-/// Poll intervals without a poll after which a device is silent, as everywhere on the dashboard.
-pub(crate) const SILENT_POLLS: i64 = 3;
 /// Enrolments of an hour below which no number is unusual.
 const MIN_ENROLMENTS: i64 = 50;
 /// Times the usual number of enrolments that is an alert at least.

@@ -14,7 +14,7 @@ use sqlx::Row as _;
 use crate::alerting::{self, SILENT_POLLS};
 use crate::server::App;
 use crate::store::tenants::Tenant;
-use crate::store::{Connection, alerts, census, packages, samples, serving, signed, tenants};
+use crate::store::{Connection, alerts, census, packages, recalls, samples, serving, signed, tenants};
 
 /// Seconds for which gauges are kept.
 const KEPT: i64 = 15;
@@ -140,7 +140,7 @@ async fn of_tenant(connection: &mut Connection, tenant: &Tenant, now: i64) -> Re
     let since = now - SILENT_POLLS * i64::from(tenant.settings.poll_seconds);
     let groups = census::groups(connection, &tenant.id, since).await?;
     devices(connection, tenant, &groups, &mut samples).await?;
-    rollouts(connection, tenant, &groups, &mut samples).await?;
+    rollouts(connection, tenant, &groups, (since, &mut samples)).await?;
     for (rule, severity, n) in alerts::count_open(connection, &tenant.id).await? {
         put(&mut samples, "open_alerts", &[("rule", &rule), ("severity", severity.name())], n as f64);
     }
@@ -212,7 +212,7 @@ async fn rollouts(
     connection: &mut Connection,
     tenant: &Tenant,
     groups: &[census::Group],
-    samples: &mut Samples,
+    (since, samples): (i64, &mut Samples),
 ) -> Result<(), sqlx::Error> {
     let rows =
         sqlx::query("SELECT phase, COUNT(*) AS found FROM rollouts WHERE tenant = $1 GROUP BY phase ORDER BY phase")
@@ -237,10 +237,11 @@ async fn rollouts(
             put(samples, "rollout_exposed_ratio", &labels, exposed as f64 / all as f64);
         }
     }
-    let gone = census::rolled_back(connection, &tenant.id).await?;
-    let back: i64 =
-        groups.iter().filter(|g| g.running.as_ref().is_some_and(|r| gone.contains(r))).map(|g| g.devices).sum();
-    put(samples, "devices_rolled_back", &[], back as f64);
+    let mut on_recalled = 0;
+    for recall in recalls::list(connection, &tenant.id).await?.iter().filter(|r| r.open && !r.keeps) {
+        on_recalled += recalls::progress(connection, &tenant.id, &recall.digest, since).await?.running;
+    }
+    put(samples, "devices_rolled_back", &[], on_recalled as f64);
     Ok(())
 }
 

@@ -32,6 +32,7 @@ mod private;
 mod server;
 pub mod status;
 pub mod store;
+mod stranded;
 mod summary;
 mod telemetry;
 #[cfg(feature = "tls")]

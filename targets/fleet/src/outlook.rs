@@ -18,10 +18,7 @@ use crate::status::{
 };
 use crate::store::exposures::{self, CONTROL, REST, Way};
 use crate::store::rollouts::Stored;
-use crate::store::{Connection, signed, tenants, unsigned};
-
-/// Poll intervals without a word after which a device counts as silent, as on the dashboard's first page.
-const SILENT_POLLS: i64 = 3;
+use crate::store::{Connection, recalls, signed, unsigned};
 
 /// Returns a rollout's state for people and programs.
 pub(crate) async fn status(connection: &mut Connection, stored: &Stored, now: i64) -> Result<Status, sqlx::Error> {
@@ -156,45 +153,38 @@ impl Recall {
         order: Option<&LastAction>,
         now: i64,
     ) -> Result<Self, sqlx::Error> {
-        if stored.rollout.phase() != Phase::RolledBack || !stored.takes_back {
-            return Ok(Self::default());
-        }
-        let ordered_at = order.map_or(stored.entered, |act| act.at);
-        let tenant = tenants::get(connection, &stored.tenant).await?;
-        let poll = tenant.map_or(1, |t| i64::from(t.settings.poll_seconds.max(1)));
-        let rows = sqlx::query(
-            "SELECT arm, COUNT(CASE WHEN seen > $3 THEN 1 END) AS told, COUNT(CASE WHEN runs = 0 THEN 1 END) AS back,
-             COUNT(CASE WHEN runs = 0 AND (outcome IS NULL OR outcome NOT LIKE 'Reverted%') THEN 1 END) AS returned,
-             COUNT(CASE WHEN runs = 1 AND seen >= $4 THEN 1 END) AS running,
-             COUNT(CASE WHEN runs = 1 AND seen < $4 THEN 1 END) AS silent
-             FROM exposures WHERE tenant = $1 AND rollout = $2 AND (runs = 1 OR activated IS NOT NULL AND offered IS NOT NULL)
-             GROUP BY arm",
-        )
-        .bind(&stored.tenant)
-        .bind(&stored.id)
-        .bind(ordered_at)
-        .bind(now - SILENT_POLLS * poll)
-        .fetch_all(connection)
-        .await?;
+        let (tenant, id) = (stored.tenant.as_str(), stored.id.as_str());
         let mut recall = Self::default();
-        let mut progress = RollbackProgress {
-            ordered_at,
-            by: order.map_or_else(String::new, |act| act.by.clone()),
-            reason: order.and_then(|act| act.reason.clone()),
-            told: 0,
-            back: 0,
-            running: 0,
-            silent: 0,
-        };
-        for row in &rows {
-            let number = |name: &str| row.try_get::<i64, _>(name);
-            progress.told += unsigned(number("told")?);
-            progress.back += unsigned(number("back")?);
-            progress.running += unsigned(number("running")?);
-            progress.silent += unsigned(number("silent")?);
-            recall.returned.insert(number("arm")?, number("returned")?);
+        let mut progress: Option<RollbackProgress> = None;
+        for candidate in &stored.candidates {
+            let ours = recalls::get(connection, tenant, candidate).await?;
+            let Some(order_of) = ours.filter(|r| !r.keeps && r.rollout == stored.id) else { continue };
+            let silent_before = recalls::silent_before(connection, tenant, now).await?;
+            let devices = recalls::progress(connection, tenant, candidate, silent_before).await?;
+            // While another attempt is under way, a rollback that is over is history.
+            if stored.rollout.phase() != Phase::RolledBack && devices.running == 0 {
+                continue;
+            }
+            let sum = progress.get_or_insert_with(|| RollbackProgress {
+                ordered_at: order_of.ordered,
+                by: order_of.ordered_by.clone(),
+                reason: order.filter(|act| act.action == "abort").and_then(|act| act.reason.clone()),
+                told: 0,
+                back: 0,
+                running: 0,
+                silent: 0,
+                blocked: 0,
+            });
+            sum.told += unsigned(devices.told);
+            sum.back += unsigned(devices.back);
+            sum.running += unsigned(devices.running - devices.silent);
+            sum.silent += unsigned(devices.silent);
+            sum.blocked += unsigned(devices.blocked);
+            for (arm, number) in recalls::returned_by_arm(connection, (tenant, candidate), id).await? {
+                *recall.returned.entry(arm).or_default() += number;
+            }
         }
-        recall.progress = Some(progress);
+        recall.progress = progress;
         Ok(recall)
     }
 }

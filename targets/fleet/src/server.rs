@@ -21,7 +21,7 @@ use crate::ingest::{self, Ingest};
 use crate::limits::{Allowance, Limits};
 use crate::metrics::Metrics;
 use crate::store::{self, Engine, Store, signed};
-use crate::{alerting, api, decide, drift, gauges, otlp, webhook};
+use crate::{alerting, api, decide, drift, gauges, otlp, stranded, webhook};
 
 /// What handlers share.
 #[derive(Debug)]
@@ -288,6 +288,7 @@ async fn tick(app: &App) {
     drift::tick(app).await;
     store::hours::tick(app).await;
     store::retention::tick(app).await;
+    stranded::tick(app).await;
     alerting::tick(app).await;
     audit_log::tick(app).await;
 }

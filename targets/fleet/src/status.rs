@@ -186,14 +186,18 @@ pub struct RollbackProgress {
     /// Why. Absent: no reason was given.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Devices that have asked the server since and were told.
+    /// Devices that were offered the way back.
     pub told: u64,
-    /// Devices that run something else again.
+    /// Of those, devices that run something else again.
     pub back: u64,
     /// Devices that run the candidate still and were heard of lately.
     pub running: u64,
     /// Devices that ran the candidate when they were last heard of, three poll intervals ago or earlier.
     pub silent: u64,
+    /// Devices that run the candidate and cannot go back: the base failed on them before, is below their security counter, or
+    /// is not there.
+    #[serde(default)]
+    pub blocked: u64,
 }
 
 impl RollbackProgress {

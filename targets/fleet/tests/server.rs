@@ -28,6 +28,8 @@ mod operators;
 mod otlp;
 #[path = "server/program.rs"]
 mod program;
+#[path = "server/recalls.rs"]
+mod recalls;
 #[path = "server/receiver.rs"]
 mod receiver;
 #[path = "server/replicas.rs"]

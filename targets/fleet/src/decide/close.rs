@@ -3,6 +3,7 @@
 use dunlin_rollout::{Both, Count, Evidence, EvidenceError, Guardrail, Hop, Name, Side};
 
 use crate::store::days::{self, Alike, Closing, Values};
+use crate::store::devices::SILENT_POLLS;
 use crate::store::exposures::{self, CONTROL, Way};
 use crate::store::rollouts::{DAY, Stored};
 use crate::store::{Connection, tenants, unsigned};
@@ -10,8 +11,7 @@ use crate::store::{Connection, tenants, unsigned};
 /// Seconds that a device has to have been assigned before it is expected to have come anywhere, at least; and polls.
 const HEAD_START: i64 = 6 * 3600;
 const HEAD_START_POLLS: i64 = 3;
-/// Polls that a silent device has let pass, at least; and the most days that this may be.
-const SILENT_POLLS: i64 = 3;
+/// The most days of [`SILENT_POLLS`] that a silent device has let pass.
 const SILENT_DAYS: i64 = 14;
 /// The least part of the devices heard of that a working server hears of on a day, of those that poll on it.
 const NOBODY: f64 = 0.1;

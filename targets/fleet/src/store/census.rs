@@ -1,7 +1,5 @@
 //! Devices counted by what they are and run.
 
-use std::collections::BTreeSet;
-
 use sqlx::Row as _;
 
 use super::Connection;
@@ -61,26 +59,4 @@ pub(crate) async fn enrolled_since(
     .fetch_all(connection)
     .await?;
     rows.iter().map(|r| Ok((r.try_get("model")?, r.try_get("devices")?))).collect()
-}
-
-/// Digests of packages that were rolled back and that no rollout under way or completed brings to devices.
-pub(crate) async fn rolled_back(connection: &mut Connection, tenant: &str) -> Result<BTreeSet<String>, sqlx::Error> {
-    let rows =
-        sqlx::query("SELECT candidates, phase FROM rollouts WHERE tenant = $1 AND started > 0 ORDER BY entered, id")
-            .bind(tenant)
-            .fetch_all(connection)
-            .await?;
-    let mut digests = BTreeSet::new();
-    for row in &rows {
-        let candidates: String = row.try_get("candidates")?;
-        let candidates: Vec<String> = serde_json::from_str(&candidates).map_err(|e| sqlx::Error::Decode(e.into()))?;
-        if row.try_get::<String, _>("phase")? == "RolledBack" {
-            digests.extend(candidates);
-        } else {
-            for candidate in &candidates {
-                digests.remove(candidate);
-            }
-        }
-    }
-    Ok(digests)
 }

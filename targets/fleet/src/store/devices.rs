@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 
 use super::Connection;
 
+/// Poll intervals without a poll after which a device is silent.
+pub(crate) const SILENT_POLLS: i64 = 3;
+
 /// A device.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Device {

@@ -5,9 +5,9 @@
 
 use serde::Serialize;
 use sqlx::Row as _;
-use utoipa::ToSchema;
 
-use super::{Connection, rollouts, unsigned};
+use super::devices::SILENT_POLLS;
+use super::{Connection, rollouts, tenants, unsigned};
 
 /// Seconds for which documents of the way back are good.
 const LIFE_SECONDS: i64 = 30 * rollouts::DAY;
@@ -47,7 +47,7 @@ pub(crate) struct Validity {
 }
 
 /// Progress of a recall, in devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Progress {
     /// Devices that were offered the way back.
     pub(crate) told: i64,
@@ -284,6 +284,32 @@ pub(crate) async fn validity(tx: &mut Connection, of: &Recall, seen: u64, now: i
         .execute(tx)
         .await?;
     Ok(renewed)
+}
+
+/// Returns the time, in seconds since 1970, before which a device's last poll makes it silent.
+pub(crate) async fn silent_before(connection: &mut Connection, tenant: &str, now: i64) -> Result<i64, sqlx::Error> {
+    let tenant = tenants::get(connection, tenant).await?;
+    let poll_seconds = tenant.map_or(1, |t| i64::from(t.settings.poll_seconds.max(1)));
+    Ok(now - SILENT_POLLS * poll_seconds)
+}
+
+/// Counts devices that left a recalled package, by their arm in a rollout.
+pub(crate) async fn returned_by_arm(
+    connection: &mut Connection,
+    (tenant, digest): (&str, &str),
+    rollout: &str,
+) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT e.arm AS arm, COUNT(*) AS devices FROM recalled_devices r
+         JOIN exposures e ON e.tenant = r.tenant AND e.device = r.device AND e.rollout = $3
+         WHERE r.tenant = $1 AND r.digest = $2 AND r.told IS NOT NULL AND r.back IS NOT NULL GROUP BY e.arm",
+    )
+    .bind(tenant)
+    .bind(digest)
+    .bind(rollout)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("arm")?, row.try_get("devices")?))).collect()
 }
 
 /// Counts devices of recalled packages. A device that a live rollout wants to have the package is not counted; `silent_before`
