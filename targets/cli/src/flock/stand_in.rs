@@ -332,7 +332,8 @@ impl StandIn {
             return;
         }
         self.flags = flags.sequence();
-        let context = Context { identity: &self.id, attributes: &[], now: self.seconds_at(now) };
+        let context =
+            Context { identity: &self.id, attributes: &[], model: &self.terms.model, now: self.seconds_at(now) };
         let serves = SERVE.evaluate(Some(&flags), &context).value;
         if serves != self.serves {
             self.close(now, tally);

@@ -67,6 +67,7 @@ fn pages() -> Vec<(&'static str, String)> {
             back: 497,
             running: 43,
             silent: 48,
+            blocked: 0,
         });
         page.devices = vec![RunningLine {
             arm: "canary",

@@ -428,7 +428,8 @@ mod tests {
             detail: &detail,
         };
         assert_eq!(set(&mut tx, "system", 10, &condition).await.expect("set"), Change::Opened(1));
-        delivered(&mut tx, "system", &list(&mut tx, "system", 0, 9).await.expect("a list")[0]).await.expect("taken");
+        let opened = list(&mut tx, "system", 0, 9).await.expect("a list");
+        delivered(&mut tx, "system", &opened[0]).await.expect("taken");
         condition.text = "2 devices";
         assert_eq!(set(&mut tx, "system", 20, &condition).await.expect("set"), Change::Updated);
         assert_eq!(undelivered(&mut tx, 9, 100).await.expect("a list").len(), 0, "new numbers are no news");

@@ -51,7 +51,7 @@ pub(super) fn flag(form: FlagForm) -> FlagPage {
 }
 
 pub(super) fn alerts() -> AlertsPage {
-    let line = |n: i64, tone, severity, state, resolved| PastAlert {
+    let line = |n: i64, tone, severity, state, resolved: Option<i64>| PastAlert {
         n,
         tone,
         severity,
