@@ -165,10 +165,8 @@ fn whole_id(client: &Client, text: &str) -> Outcome<String> {
     }
     match &found[..] {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::new(
-            Code::Usage,
-            format!("no device's id begins with '{text}'\n  hint: `dunlin fleet devices` lists them"),
-        )),
+        // The server says that there is none.
+        [] => Ok(text.to_owned()),
         several => {
             let these: Vec<&str> = several.iter().take(8).map(String::as_str).collect();
             let text = format!("'{text}' is the beginning of {} devices\n  hint: {}", several.len(), these.join(", "));

@@ -107,7 +107,7 @@ fn short_digests_are_enough_or_an_error() {
     // Devices by the first digits of their id.
     assert_eq!(site.json(&["fleet", "devices", &id[..10]])["device"]["id"], id.as_str());
     let (code, text) = site.fails(&["fleet", "devices", "00000000ffff"]);
-    assert!(code == 2 && text.contains("begins with"), "{text}");
+    assert!(code == 8 && text.contains("`dunlin fleet devices`"), "{text}");
     let (code, text) = site.fails(&["fleet", "rollout", "status", "nowhere"]);
     assert!(code == 8 && text.contains("`dunlin fleet rollout status`"), "{text}");
 }
