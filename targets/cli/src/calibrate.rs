@@ -363,7 +363,7 @@ impl Calibrate {
         for (&(port, statistic), q) in spec.features.iter().zip(&c.features) {
             let least = q.edges.first().copied().unwrap_or(0.0);
             let most = q.edges.last().copied().unwrap_or(0.0);
-            let (least, most) = (significant(f64::from(least)), significant(f64::from(most)));
+            let (least, most) = (significant(least), significant(most));
             add("watched", format!("{}, {least} to {most}", watched(port, statistic)), q.counts.len());
         }
         match &c.projection {

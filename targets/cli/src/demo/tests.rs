@@ -214,8 +214,8 @@ fn stand_ins_by_turns() -> (Vec<String>, String) {
     let path = put(&world, "turns", (1, 2), &crossover_stages());
     until_with(&mut world, &mut flock, &path, "the rollback", |s| text(s, "phase") == "RolledBack");
     let status = world.operator.get(&path).expect("its status");
-    let errors = status["arms"]["guardrails"].as_array().expect("a list").iter();
-    let errors = errors.filter(|g| g["guardrail"] == "inference_error").next_back().expect("counted");
+    let mut errors = status["arms"]["guardrails"].as_array().expect("a list").iter();
+    let errors = errors.rfind(|g| g["guardrail"] == "inference_error").expect("counted");
     assert_eq!(errors["of"]["canary"], errors["of"]["control"], "by halves of a day: {errors}");
     let fetched = flock.tally().fetched;
     gather_all(&mut world, &mut flock, 1);
