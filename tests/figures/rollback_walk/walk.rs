@@ -363,7 +363,7 @@ impl<'a> World<'a> {
         let candidates: Vec<String> = digests(&before["candidates"]);
         self.phases.insert(rollout.to_owned(), "RolledBack".to_owned());
         if started {
-            candidates.iter().for_each(|c| drop(self.unwanted.insert(c.clone(), reverts)));
+            self.unwanted.extend(candidates.iter().map(|c| (c.clone(), reverts)));
         }
         if reverts && started && !self.walk.kills {
             self.pass(TWO_POLLS_SECONDS);
@@ -410,7 +410,7 @@ impl<'a> World<'a> {
                     self.completed = Some(rollout);
                 }
                 // A verdict: people's orders are noted when they are given.
-                "RolledBack" => candidates.into_iter().for_each(|c| drop(self.unwanted.insert(c, true))),
+                "RolledBack" => self.unwanted.extend(candidates.into_iter().map(|c| (c, true))),
                 _ => {}
             }
         }

@@ -2,7 +2,7 @@
 
 /// A graph in the making.
 #[derive(Clone, Debug, Default)]
-pub struct Graph {
+pub(crate) struct Graph {
     nodes: Vec<u8>,
     constants: Vec<u8>,
     inputs: Vec<u8>,
@@ -12,7 +12,7 @@ pub struct Graph {
 
 /// An extent.
 #[derive(Clone, Copy, Debug)]
-pub enum Dim {
+pub(crate) enum Dim {
     /// A number.
     Fixed(u64),
     /// Open, with a name.
@@ -53,13 +53,13 @@ fn value_info(name: &str, dtype: u64, dims: Option<&[Dim]>) -> Vec<u8> {
 
 impl Graph {
     /// Adds an input; 1 is float, 3 is int8, 7 is int64.
-    pub fn input(mut self, name: &str, dtype: u64, dims: &[Dim]) -> Self {
+    pub(crate) fn input(mut self, name: &str, dtype: u64, dims: &[Dim]) -> Self {
         self.inputs.extend(bytes(11, &value_info(name, dtype, Some(dims))));
         self
     }
 
     /// Adds an output.
-    pub fn output(mut self, name: &str, dtype: u64) -> Self {
+    pub(crate) fn output(mut self, name: &str, dtype: u64) -> Self {
         self.outputs.extend(bytes(12, &value_info(name, dtype, None)));
         self
     }
@@ -72,7 +72,7 @@ impl Graph {
     }
 
     /// Adds an int8 constant.
-    pub fn int8(self, name: &str, dims: &[u64], values: &[i8]) -> Self {
+    pub(crate) fn int8(self, name: &str, dims: &[u64], values: &[i8]) -> Self {
         self.constant(name, 3, dims, &values.iter().map(|v| v.cast_unsigned()).collect::<Vec<u8>>())
     }
 
@@ -87,25 +87,25 @@ impl Graph {
     }
 
     /// Adds a node.
-    pub fn node(self, op: &str, inputs: &[&str], outputs: &[&str]) -> Self {
+    pub(crate) fn node(self, op: &str, inputs: &[&str], outputs: &[&str]) -> Self {
         self.add(op, inputs, outputs, &[])
     }
 
     /// Adds a node with whole numbers for an attribute.
-    pub fn with_ints(self, op: &str, inputs: &[&str], outputs: &[&str], name: &str, values: &[u64]) -> Self {
+    pub(crate) fn with_ints(self, op: &str, inputs: &[&str], outputs: &[&str], name: &str, values: &[u64]) -> Self {
         let values: Vec<u8> = values.iter().flat_map(|&v| number(8, v)).collect();
         let attribute = [text(1, name), values, number(20, 7)].concat();
         self.add(op, inputs, outputs, &bytes(5, &attribute))
     }
 
     /// Adds a cast.
-    pub fn cast(self, input: &str, output: &str, dtype: u64) -> Self {
+    pub(crate) fn cast(self, input: &str, output: &str, dtype: u64) -> Self {
         let attribute = [text(1, "to"), number(3, dtype), number(20, 2)].concat();
         self.add("Cast", &[input], &[output], &bytes(5, &attribute))
     }
 
     /// Returns the model, of opset 17.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let graph = [self.nodes.clone(), text(2, "graph"), self.constants.clone(), self.inputs.clone()].concat();
         let graph = [graph, self.outputs.clone()].concat();
         let opset = [text(1, ""), number(2, 17)].concat();
