@@ -113,7 +113,24 @@ const EXAMPLES: &[(&[&str], &[&str])] = &[
             "dunlin fleet devices 4f1c --set-ring 1",
         ],
     ),
+    (
+        &["fleet", "stop"],
+        &["dunlin fleet stop --reason 'wrong labels at site 7'", "dunlin fleet stop --model digits --yes"],
+    ),
+    (&["fleet", "resume"], &["dunlin fleet resume", "dunlin fleet resume --model digits"]),
+    (&["fleet", "serving"], &["dunlin fleet serving"]),
     (&["fleet", "flags"], &["dunlin fleet flags"]),
+    (
+        &["fleet", "flags", "set"],
+        &[
+            "dunlin fleet flags set count-bicycles --off --rule 'region = eu and firmware >= 2.1 -> on'",
+            "dunlin fleet flags set count-bicycles --on --percent 20 --dry-run",
+            "dunlin fleet flags set threshold --variant low=0.4 --variant high=0.7 --value low",
+        ],
+    ),
+    (&["fleet", "flags", "delete"], &["dunlin fleet flags delete count-bicycles"]),
+    (&["fleet", "flags", "preview"], &["dunlin fleet flags preview count-bicycles"]),
+    (&["fleet", "flags", "schema"], &["dunlin fleet flags schema"]),
     (&["fleet", "flags", "show"], &["dunlin fleet --json flags show"]),
     (&["fleet", "flags", "put"], &["dunlin fleet flags put flags.json"]),
     (&["fleet", "flags", "kill"], &["dunlin fleet flags kill new-camera"]),
@@ -160,13 +177,24 @@ pub fn with_examples(command: Command) -> Command {
 mod tests {
     use super::*;
 
+    /// Splits a line at spaces outside of single quotes. What follows `<` or `>` is for the shell.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (n, part) in line.split('\'').enumerate() {
+            if n % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words.into_iter().take_while(|word| word != ">" && word != "<").collect()
+    }
+
     #[test]
     fn every_example_parses() {
         for (path, lines) in EXAMPLES {
             for line in *lines {
-                // What follows is for the shell.
-                let own = line.split([' ']).take_while(|word| !matches!(*word, ">" | "<")).collect::<Vec<_>>();
-                let matches = crate::app::command().try_get_matches_from(&own);
+                let matches = crate::app::command().try_get_matches_from(words(line));
                 let mut at = &matches.unwrap_or_else(|e| panic!("{line}: {e}"));
                 for name in *path {
                     let (found, sub) = at.subcommand().unwrap_or_else(|| panic!("{line} is no example of {path:?}"));

@@ -9,11 +9,7 @@ use crate::failure::Outcome;
 
 /// Stops inference.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:
-  dunlin fleet stop --reason 'wrong labels at site 7'
-  dunlin fleet stop --model digits --yes
-
-Devices obey at their next poll. `dunlin fleet serving` counts those that do.")]
+#[command(after_help = "Devices obey at their next poll. `dunlin fleet serving` counts those that do.")]
 pub(super) struct Stop {
     /// Stop only this model
     #[arg(long)]
@@ -28,8 +24,6 @@ pub(super) struct Stop {
 
 /// Resumes inference.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Example:
-  dunlin fleet resume --model digits")]
 pub(super) struct Resume {
     /// Resume only this model; without it all stops end
     #[arg(long)]

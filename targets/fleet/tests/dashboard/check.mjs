@@ -307,6 +307,8 @@ if (OTHER_TOKEN) {
   await page.waitForURL((url) => url.pathname === "/flags");
   check("the flag is saved", (await page.textContent(".notice")).includes("Saved"));
   await bare.close();
+}
+
 // ---- The page of a rollout says which it is, why, and when it is decided
 
 if (PAGES.rollout) {

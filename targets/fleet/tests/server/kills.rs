@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dunlin_fleet::{ManualClock, hex, wire};
 use dunlin_rollout::{Rollout, Subject};
+use dunlin_update::trust::{self, Ed25519};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
@@ -144,7 +145,12 @@ pub(crate) async fn kill(start: &dyn Fn() -> Command, database: &Database, syste
                 device.take(&answer);
                 let id = hex(&device.id);
                 acknowledged.extend(answer.acknowledged.iter().map(|a| (id.clone(), i64::from(a.0), i64::from(a.1))));
-                if answer.offer.is_some() {
+                // The base is offered to end downloads of a rollout that was aborted.
+                let offers_candidate = answer.offer.as_ref().is_some_and(|offer| {
+                    let rollout = trust::rollout(&tenant.root, &offer.rollout, &Ed25519);
+                    rollout.is_ok_and(|r| r.digest != one.digest)
+                });
+                if offers_candidate {
                     // The stage may have been left meanwhile, at most once.
                     offered.push((device.id, number, (stage + 1) as u8));
                 }

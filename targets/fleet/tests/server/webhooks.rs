@@ -109,7 +109,10 @@ fn a_slow_receiver_delays_nobody_else() {
 async fn undelivered(database: &Database, tenant: &str, numbers: std::ops::Range<i64>) {
     let pool = sqlx::AnyPool::connect(&database.url).await.expect("connects");
     for n in numbers {
-        sqlx::query("INSERT INTO alerts VALUES ($1, $2, 1, 'r', 'pause', 'text', '{}', NULL, NULL, 0, 0, 0)")
+        sqlx::query(
+            "INSERT INTO alerts (tenant, n, time, rollout, kind, text, detail, acknowledged, acknowledged_by, delivered,
+             attempts, due) VALUES ($1, $2, 1, 'r', 'pause', 'text', '{}', NULL, NULL, 0, 0, 0)",
+        )
             .bind(tenant)
             .bind(n)
             .execute(&pool)

@@ -8,12 +8,7 @@ use crate::fleet::client::Client;
 
 /// Creates or changes one flag.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:
-  dunlin fleet flags set count-bicycles --off --rule 'region = eu and firmware >= 2.1 -> on'
-  dunlin fleet flags set count-bicycles --on --percent 20 --dry-run
-  dunlin fleet flags set threshold --variant low=0.4 --variant high=0.7 --value low
-
-Conditions: =, !=, in A, B, 1..9, >= VERSION, < VERSION, is known; joined by `and`.
+#[command(after_help = "Conditions: =, !=, in A, B, 1..9, >= VERSION, < VERSION, is known; joined by `and`.
 The first rule that matches decides. `dunlin.model` is the model that a device runs.")]
 pub(super) struct Set {
     /// Its key

@@ -101,7 +101,8 @@ pub(super) struct Packages {
 impl Packages {
     /// Returns a device that runs this package, or none.
     pub(super) fn new(running: Option<[u8; 32]>) -> Self {
-        let package = |digest| Package { digest, number: 0, counter: 0 };
+        // Its release is unknown, so no floor is above its counter.
+        let package = |digest| Package { digest, number: 0, counter: u32::MAX };
         Self {
             confirmed: running.map(package),
             previous: None,

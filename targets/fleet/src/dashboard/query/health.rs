@@ -114,6 +114,12 @@ fn order(versions: &[VersionLine], pinned: &[String], census: &[(i64, String, i6
             kept.push(digest);
         }
     }
+    // What ran lately has a line while there is room.
+    for (_, digest, devices) in census {
+        if kept.len() < LINES && *devices > 0 && !kept.contains(&digest.as_str()) {
+            kept.push(digest);
+        }
+    }
     // In the order of the table, so that most devices are at the bottom of the chart, and what runs nowhere any more last.
     let mut all: Vec<String> = running.clone().filter(|d| kept.contains(d)).map(str::to_owned).collect();
     all.extend(kept.iter().filter(|d| !running.clone().any(|r| r == **d)).map(|d| (*d).to_owned()));
