@@ -22,6 +22,8 @@ fn put(world: &World, id: &str, (from, to): (usize, usize), stages: &Value) -> S
     let path = format!("/v1/rollouts/{id}");
     world.operator.call("PUT", &path, &body).expect("a draft");
     world.operator.call("POST", &format!("{path}/start"), &Value::Null).expect("it starts");
+    // Who has the candidate within the second in which the stage begins has it for the whole first day.
+    world.clock.skip(2);
     path
 }
 

@@ -236,10 +236,10 @@ pub(crate) async fn close(
     .await?;
     for day in late_days {
         alike.extend(late(tx, (tenant, rollout), day, of).await?);
-        remember(tx, (tenant, rollout), day).await?;
+        remember(tx, (tenant, rollout), day, of).await?;
     }
     alike.extend(on_day(tx, (tenant, rollout), of).await?);
-    remember(tx, (tenant, rollout), of.day).await?;
+    remember(tx, (tenant, rollout), of.day, of).await?;
     remember_silence(tx, (tenant, rollout), of).await?;
     sqlx::query(
         "UPDATE device_days SET pending = 0, told = CASE WHEN reports > 0 AND (paired = 0 OR base_reports > 0) THEN 1
@@ -317,17 +317,28 @@ async fn late(
     rows.iter().map(|row| Alike::read(row, true)).collect()
 }
 
-/// Remembers what devices were bad by on a day, whatever they ran.
-async fn remember(tx: &mut Connection, (tenant, rollout): (&str, &str), day: i64) -> Result<(), sqlx::Error> {
+/// Remembers what devices were bad by on a day, whatever they ran. Of devices that take turns only what was counted: who is bad
+/// on the day that it joins, or in one half of which the other is not known, still counts on its first whole day.
+async fn remember(
+    tx: &mut Connection,
+    (tenant, rollout): (&str, &str),
+    day: i64,
+    of: &Closing,
+) -> Result<(), sqlx::Error> {
+    let begin = of.begin.saturating_sub((of.day - day) * DAY);
     let counted = "FROM device_days d WHERE d.tenant = exposures.tenant AND d.rollout = exposures.rollout
          AND d.device = exposures.device AND d.pending > 0 AND d.pending = 2 AND d.day = $3";
+    let bits = "(d.bad | d.base_bad) & CASE WHEN d.paired = 0
+         OR exposures.activated <= $4 AND d.reports > 0 AND d.base_reports > 0 THEN -1 ELSE $5 END";
     sqlx::query(sqlx::AssertSqlSafe(format!(
-        "UPDATE exposures SET was_bad = was_bad | (SELECT d.bad | d.base_bad {counted})
-         WHERE tenant = $1 AND rollout = $2 AND EXISTS (SELECT 1 {counted} AND (d.bad | d.base_bad) <> 0)"
+        "UPDATE exposures SET was_bad = was_bad | (SELECT {bits} {counted})
+         WHERE tenant = $1 AND rollout = $2 AND EXISTS (SELECT 1 {counted} AND ({bits}) <> 0)"
     )))
     .bind(tenant)
     .bind(rollout)
     .bind(day)
+    .bind(begin)
+    .bind(FAILED_START)
     .execute(tx)
     .await
     .map(drop)

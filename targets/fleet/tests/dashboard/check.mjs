@@ -91,7 +91,7 @@ const audited = async (page, name) => {
 };
 
 // What somebody can act on and see. Of radio buttons the chosen one is a stop, and arrows lead to the others.
-const ACTIONS = "a[href], button:not(:disabled), input:not([type=hidden]):not(:disabled), select, summary, [tabindex='0']";
+const ACTIONS = "a[href], button:not(:disabled), input:not([type=hidden]):not(:disabled), select, textarea, summary, [tabindex='0']";
 
 const walk = async (page, name) => {
   // From the top, wherever the page put the focus.
