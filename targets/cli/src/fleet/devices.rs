@@ -85,9 +85,11 @@ impl Devices {
                 let list_is_full = list.len() == self.limit;
                 show(&Value::Array(list.clone()), json, || {
                     let rows: Vec<Vec<String>> = std::iter::once(heading()).chain(list.iter().map(row)).collect();
-                    let more = if list_is_full { "\nThere may be more: --limit\n" } else { "" };
-                    format!("{}{more}", table(&rows, &[3]))
+                    table(&rows, &[3])
                 });
+                if list_is_full {
+                    eprintln!("the first {} devices; there may be more\n  hint: raise --limit", self.limit);
+                }
             }
         }
         Ok(())
