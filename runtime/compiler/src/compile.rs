@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use dunlin_engine::ops;
 use dunlin_engine::{LoadError, Model};
+use dunlin_kernels::Kernels;
 use dunlin_package::{Builder, GoldenCase, ManifestDraft, PortDraft, StepNames};
 use dunlin_package::{DType, Package};
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ use crate::emit::{Emitted, emit};
 use crate::error::{CompileError, ErrorKind};
 use crate::graph::{Graph, Id};
 use crate::import::{self, Pins};
-use crate::kernels::{self, Kernels};
+use crate::kernels;
 use crate::lower::{self, Lowered};
 use crate::memory::Buffer;
 use crate::unsupported::{Missing, groups};

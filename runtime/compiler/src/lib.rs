@@ -17,8 +17,9 @@ mod unsupported;
 mod verify;
 
 pub use compile::{Compiled, Golden, Options, compile};
+pub use dunlin_kernels::Kernels;
 pub use error::{CompileError, ErrorKind};
 pub use foreign::Executor;
 pub use import::{Pins, PortSummary, ports};
-pub use kernels::{Kernels, memory_on};
+pub use kernels::memory_on;
 pub use unsupported::{Group, Missing, Unsupported, groups};

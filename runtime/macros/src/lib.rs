@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod model;
-mod native;
 mod source;
 
 use proc_macro::{Delimiter, Group, Literal, TokenStream, TokenTree};

@@ -3,11 +3,14 @@
 use std::fmt::Write;
 
 use dunlin_engine::{ARENA_ALIGN, Model, ops};
+use dunlin_kernels::Kernels;
 use dunlin_package::op::Op;
 use dunlin_package::{DType, Package, Port};
 
-use crate::native::Native;
 use crate::source::Source;
+
+/// The kernels of `dunlin_kernels::native`, in the order of `dunlin_kernels::of_native`.
+const NATIVE: [Kernels; 3] = [Kernels::Scalar, Kernels::Dsp, Kernels::Mve];
 
 /// A vector of bytes at a multiple of 64 in memory.
 struct Aligned {
@@ -33,7 +36,7 @@ impl Aligned {
 pub(crate) fn module(source: &Source) -> Result<String, String> {
     let bytes = Aligned::new(&source.package);
     let package = Package::open(bytes.get()).map_err(|error| error.to_string())?;
-    let model = Model::<Native>::load(&package, ops::all()).map_err(|error| error.to_string())?;
+    let model = Model::<Kernels>::load(&package, ops::all()).map_err(|error| error.to_string())?;
     let path = source.path.to_str().ok_or("the path is not Unicode")?;
     let manifest = package.manifest();
     let embedded = if source.compiled {
@@ -41,7 +44,7 @@ pub(crate) fn module(source: &Source) -> Result<String, String> {
     } else {
         format!("::core::include_bytes!({path:?})")
     };
-    let [scalar, dsp, mve] = Native::ALL.map(|kernels| model.arena_len(kernels) + ARENA_ALIGN - 1);
+    let [scalar, dsp, mve] = NATIVE.map(|kernels| model.arena_len(kernels) + ARENA_ALIGN - 1);
     let mut text = format!(
         "/// The package, aligned for the engine.\n\
          pub static PACKAGE: &__dunlin::package::Aligned<[u8]> = &__dunlin::package::Aligned(*{embedded});\n\
