@@ -104,7 +104,7 @@ pub(crate) async fn serve(folder: &Path, url: &str, listen: SocketAddr) {
         ..Config::in_folder(folder)
     };
     let server = Server::start(config).await.expect("the server starts");
-    println!("listening on {}", server.address());
+    println!("listening on http://{}", server.address());
     std::future::pending().await
 }
 

@@ -55,7 +55,8 @@ impl Site {
     #[track_caller]
     pub(crate) fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {} {}", text(&output.stderr), text(&output.stdout));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
