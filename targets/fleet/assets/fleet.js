@@ -129,6 +129,7 @@
       const rows = [];
       ctx.save();
       ctx.font = `${11 * scale}px system-ui, sans-serif`;
+      ctx.textAlign = "left";
       ctx.textBaseline = "top";
       for (const [time, label] of marks) {
         const x = Math.round(u.valToPos(time, "x", true));
