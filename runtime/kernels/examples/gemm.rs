@@ -163,7 +163,11 @@ fn main() {
             gemm(backend, shape);
         }
         gemm_f32(backend, [196, 256, 256]);
-        gemm_f32(backend, [1, 1000, 1280]);
+        for m in [1, 2, 3, 4, 6, 12] {
+            gemm_f32(backend, [m, 1000, 1280]);
+        }
+        gemm_f32(backend, [1, 64, 64]);
+        gemm_f32(backend, [1, 10, 70]);
         for (size, channels, kernel, stride) in
             [(112, 32, 3, 1), (112, 96, 3, 2), (56, 144, 3, 1), (14, 480, 5, 1), (7, 960, 3, 1)]
         {

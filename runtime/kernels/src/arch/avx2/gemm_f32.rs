@@ -12,11 +12,20 @@ use super::lanes::*;
 use super::panel::{AssumeInit, Room};
 use crate::gemm::{operands_fit_f32, rows_fit};
 
+/// Numbers of a vector.
+const LANES: usize = 8;
+
 /// Rows of the register tile.
 const MR: usize = 6;
 
+/// Rows from which on it pays to pack a panel.
+const MANY: usize = 32;
+
 /// Steps that are packed on the stack at a time: 16 KiB.
 const ROOM: usize = 256;
+
+/// Rows whose sums of both vectors of channels leave registers for the weights.
+const FEW: usize = 3;
 
 /// The weights of a panel for one `k`, as bytes of f32.
 type Step = [[u8; 32]; 2];
@@ -79,7 +88,8 @@ pub(super) fn gemm(
 
 /// [`Backend::gemm_f32`](crate::Backend::gemm_f32) with weights in the canonical layout.
 ///
-/// A part of a panel is packed on the stack at a time, and the sums so far wait in the output, where they lose nothing.
+/// Weights are transposed in registers, anew for each tile of rows, beside the arithmetic. For many rows a part of a panel is
+/// packed on the stack at a time instead, and the sums so far wait in the output, where they lose nothing.
 #[allow(clippy::too_many_arguments, reason = "the arguments of `Backend::gemm_f32`")]
 #[target_feature(enable = "avx2")]
 pub(super) fn gemm_canonical(
@@ -104,11 +114,15 @@ pub(super) fn gemm_canonical(
     let mut room: Room<Step, ROOM> = [const { MaybeUninit::uninit() }; ROOM];
     for first in (0..n).step_by(NR) {
         let width = NR.min(n - first);
+        let Some(w) = w.get(first * k..(first + width) * k) else { return };
+        if m < MANY {
+            Columns { a, lda, w, k, bias: floats_at(bias, first), first, width, ldc }.run(m, out);
+            continue;
+        }
         // Once also where `k` is 0.
         let mut start = 0;
         loop {
             let len = ROOM.min(k - start);
-            let Some(w) = w.get(first * k..(first + width) * k) else { return };
             let Some(steps) = pack_part(w, k, start, len, &mut room) else { return };
             let bias = (start == 0).then(|| floats_at(bias, first));
             let a = a.get(start..).unwrap_or_default();
@@ -165,6 +179,137 @@ fn pack_part<'r>(
     }
     // SAFETY: all four quarters of all steps were written.
     Some(unsafe { steps.as_init() })
+}
+
+/// The canonical weights of at most 16 output channels, `w[channels][k]`, and what they are applied to.
+struct Columns<'a> {
+    a: &'a [f32],
+    lda: usize,
+    w: &'a [f32],
+    k: usize,
+    bias: Pair<__m256>,
+    /// The first output channel, and how many there are.
+    first: usize,
+    width: usize,
+    ldc: usize,
+}
+
+impl Columns<'_> {
+    /// Computes and stores `m` rows.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn run(&self, m: usize, out: &mut [f32]) {
+        let mut i = 0;
+        while i < m {
+            match m - i {
+                1 => self.tile::<1>(i, out),
+                2 => self.tile::<2>(i, out),
+                3 => self.tile::<3>(i, out),
+                4 => self.tile::<4>(i, out),
+                5 => self.tile::<5>(i, out),
+                _ => self.tile::<MR>(i, out),
+            }
+            i += MR;
+        }
+    }
+
+    /// Computes and stores `R` rows from row `i`: few with both vectors of channels at a time, so that sums do not wait for each
+    /// other; more one vector after the other, because there are 16 registers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn tile<const R: usize>(&self, i: usize, out: &mut [f32]) {
+        // The caller saw that they are there.
+        let Some(a) = self.a.get(i * self.lda..(i + R - 1) * self.lda + self.k) else { return };
+        let mut sums = [self.bias; R];
+        if R <= FEW && self.width == NR {
+            self.add(a, 0, &mut sums);
+        } else {
+            for half in 0..self.width.div_ceil(LANES) {
+                let mut sum = sums.map(|sum| [sum[half]]);
+                self.add(a, half, &mut sum);
+                sums.iter_mut().zip(sum).for_each(|(to, [from])| to[half] = from);
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            let at = (i + r) * self.ldc + self.first;
+            if let Some(out) = out.get_mut(at..at + self.width) {
+                put_f32(out, sums);
+            }
+        }
+    }
+
+    /// Adds the products of `R` rows of `a` with `V` vectors of channels, from vector `vector` on, eight of `k` at a time.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn add<const R: usize, const V: usize>(&self, a: &[f32], vector: usize, sums: &mut [[__m256; V]; R]) {
+        let &Self { lda, w, k, width, .. } = self;
+        let whole = if width >= (vector + V) * LANES { k / LANES * LANES } else { 0 };
+        for p in (0..whole).step_by(LANES) {
+            for v in 0..V {
+                for p in [p, p + 4] {
+                    // SAFETY: `w` has all of these channels, and of each the four numbers from `p` on.
+                    let columns = unsafe { transposed(w.as_ptr().add((vector + v) * LANES * k + p), k) };
+                    for (c, column) in columns.into_iter().enumerate() {
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            // SAFETY: p + c < k and r < R, so this is below the length of `a`.
+                            let x = _mm256_set1_ps(unsafe { *a.get_unchecked(r * lda + p + c) });
+                            sums[v] = _mm256_add_ps(sums[v], _mm256_mul_ps(x, column));
+                        }
+                    }
+                }
+            }
+        }
+        // The last of `k`, and channels that do not fill the vectors.
+        for start in (whole..k).step_by(4) {
+            for v in 0..V {
+                for (p, column) in (start..k).zip(last(w, k, (vector + v) * LANES, start)) {
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = _mm256_set1_ps(a.get(r * lda + p).copied().unwrap_or_default());
+                        sums[v] = _mm256_add_ps(sums[v], _mm256_mul_ps(x, column));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The columns of up to eight rows of `w[channels][k]` from `channel` on, of up to four numbers each from `p` on; zeros where
+/// there are none.
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn last(w: &[f32], k: usize, channel: usize, p: usize) -> [__m256; 4] {
+    let mut some = [[0.0; 4]; LANES];
+    for (to, row) in some.iter_mut().zip(w.get(channel * k..).unwrap_or_default().chunks_exact(k)) {
+        match row.get(p..).and_then(|row| row.first_chunk()) {
+            Some(four) => *to = *four,
+            None => to.iter_mut().zip(row.get(p..).unwrap_or_default()).for_each(|(to, from)| *to = *from),
+        }
+    }
+    // SAFETY: the array has four numbers of each of eight channels.
+    unsafe { transposed(some.as_ptr().cast(), 4) }
+}
+
+/// The columns of the eight rows at `rows`, `stride` apart, of four numbers each.
+///
+/// # Safety
+/// Four numbers can be read at each row.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn transposed(rows: *const f32, stride: usize) -> [__m256; 4] {
+    // Rows `r` and `r + 4` share a vector, so that no shuffle crosses its halves.
+    let [a, b, c, d] = [0, 1, 2, 3].map(|row| {
+        // SAFETY: the caller's.
+        let (low, high) = unsafe { (_mm_loadu_ps(rows.add(row * stride)), _mm_loadu_ps(rows.add((row + 4) * stride))) };
+        _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
+    });
+    let (low, high) = (_mm256_unpacklo_ps(a, c), _mm256_unpackhi_ps(a, c));
+    let (low2, high2) = (_mm256_unpacklo_ps(b, d), _mm256_unpackhi_ps(b, d));
+    [
+        _mm256_unpacklo_ps(low, low2),
+        _mm256_unpackhi_ps(low, low2),
+        _mm256_unpacklo_ps(high, high2),
+        _mm256_unpackhi_ps(high, high2),
+    ]
 }
 
 /// A panel of weights, and what it is applied to.
