@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -110,6 +111,17 @@ impl Server {
     /// # Errors
     /// Which of them cannot be used.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::started(config).await
+    }
+
+    /// Compiles [`start`](Self::start) here. The body of an `async fn` is compiled in each crate that awaits it, and with this
+    /// one the whole server would be.
+    #[inline(never)]
+    fn started(config: Config) -> Pin<Box<dyn Future<Output = Result<Self, StartError>> + Send>> {
+        Box::pin(Self::start_here(config))
+    }
+
+    async fn start_here(config: Config) -> Result<Self, StartError> {
         let store = Store::open(&config.database, config.connections.max(2)).await?;
         store.migrate().await?;
         let mut fresh = [0; 32];
@@ -228,9 +240,17 @@ impl Server {
 
     /// Decides about all live rollouts now, and delivers alerts.
     pub async fn tick(&self) {
-        tick(&self.app).await;
-        webhook::deliver(&self.app.inner).await;
-        otlp::tick(&self.app.inner).await;
+        self.ticked().await;
+    }
+
+    /// Compiles [`tick`](Self::tick) here, as `started` does [`start`](Self::start).
+    #[inline(never)]
+    fn ticked(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            tick(&self.app).await;
+            webhook::deliver(&self.app.inner).await;
+            otlp::tick(&self.app.inner).await;
+        })
     }
 
     /// Makes a token for a tenant and returns its secret, which is kept nowhere.
