@@ -66,7 +66,9 @@ fn main() {
             figure("stranded", walked.stranded, "devices", Some(0));
             figure("rollbacks_later_than_two_polls", walked.late, "rollbacks", Some(0));
             figure("inferred_while_stopped", walked.inferred_while_stopped, "inferences", Some(0));
-            figure("blocked", walked.blocked, "devices", None);
+            for (reason, devices) in &walked.blocked {
+                figure(&format!("blocked_by_{reason}"), *devices, "devices", None);
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Walk {
 }
 
 /// Result of a walk.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Walked {
     /// Requests of operators that were done.
     pub(crate) acts: u64,
@@ -66,8 +66,8 @@ pub(crate) struct Walked {
     pub(crate) late: u64,
     /// Devices found on a package that nobody wants after everybody has polled.
     pub(crate) stranded: u64,
-    /// Devices that cannot go back because the base failed on them before.
-    pub(crate) blocked: u64,
+    /// Devices that cannot go back, by what the server gives as the reason.
+    pub(crate) blocked: BTreeMap<String, u64>,
     /// Inferences made while the kill switch was thrown and had had two polls to arrive.
     pub(crate) inferred_while_stopped: u64,
 }
@@ -368,9 +368,14 @@ impl<'a> World<'a> {
         if reverts && started && !self.walk.kills {
             self.pass(TWO_POLLS_SECONDS);
             let wanted = self.wanted_by_others();
-            let on_it = self.steady.members().filter_map(RunningHex::running_hex);
-            let late = on_it.filter(|d| candidates.contains(d) && !wanted.contains(d)).count() as u64;
-            if late > 0 && late > self.blocked() {
+            let mut on_it = BTreeMap::<String, u64>::new();
+            for digest in self.steady.members().filter_map(RunningHex::running_hex) {
+                if candidates.contains(&digest) && !wanted.contains(&digest) {
+                    *on_it.entry(digest).or_default() += 1;
+                }
+            }
+            let late = self.free(on_it.iter().map(|(digest, n)| (digest, *n)));
+            if late > 0 {
                 self.walked.late += 1;
                 eprintln!("seed {}: {rollout}: {late} devices after two polls: {before}", self.walk.seed);
             }
@@ -456,13 +461,14 @@ impl<'a> World<'a> {
         }
         self.pass(SETTLE_SECONDS);
         self.look();
-        let blocked = self.blocked();
         let census = self.census();
         let wanted = self.wanted_by_others();
         let unwanted = |digest: &String| self.unwanted.get(digest) == Some(&true) && !wanted.contains(digest);
-        let on_unwanted: u64 = census.iter().filter(|(digest, _)| unwanted(digest)).map(|(_, n)| n).sum();
-        self.walked.blocked = blocked;
-        self.walked.stranded = on_unwanted.saturating_sub(blocked);
+        self.walked.stranded =
+            self.free(census.iter().filter(|(digest, _)| unwanted(digest)).map(|(digest, n)| (digest, *n)));
+        for ((_, reason), n) in self.blocked() {
+            *self.walked.blocked.entry(reason).or_default() += n;
+        }
         if self.walked.stranded > 0 {
             eprintln!("seed {}: {census:?} unwanted {:?}", self.walk.seed, self.unwanted);
         }
@@ -473,17 +479,28 @@ impl<'a> World<'a> {
         self.walked
     }
 
-    /// Returns devices that the server says cannot leave a recalled package.
-    fn blocked(&self) -> u64 {
+    /// Returns how many devices the server says cannot leave a recalled package, by package and reason.
+    fn blocked(&self) -> BTreeMap<(String, String), u64> {
         self.runtime.block_on(async {
             sqlx::any::install_default_drivers();
             let pool = sqlx::AnyPool::connect(&self.database.url).await.expect("connects");
-            let query = "SELECT COUNT(*) AS n FROM recalled_devices WHERE back IS NULL AND blocked IS NOT NULL";
-            let row = sqlx::query(query).fetch_one(&pool).await.expect("a row");
-            let blocked: i64 = row.get("n");
+            let query = "SELECT digest, blocked, COUNT(*) AS n FROM recalled_devices
+                         WHERE back IS NULL AND blocked IS NOT NULL GROUP BY digest, blocked";
+            let rows = sqlx::query(query).fetch_all(&pool).await.expect("rows");
+            let blocked = rows
+                .iter()
+                .map(|r| ((r.get("digest"), r.get("blocked")), r.get::<i64, _>("n").unsigned_abs()))
+                .collect();
             pool.close().await;
-            blocked.unsigned_abs()
+            blocked
         })
+    }
+
+    /// Returns how many of these devices are free to leave what they run, by package.
+    fn free<'d>(&self, on: impl Iterator<Item = (&'d String, u64)>) -> u64 {
+        let blocked = self.blocked();
+        let of = |digest: &str| -> u64 { blocked.iter().filter(|((d, _), _)| d == digest).map(|(_, n)| n).sum() };
+        on.map(|(digest, n)| n.saturating_sub(of(digest))).sum()
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Version {
 pub(super) struct World {
     runtime: Runtime,
     server: Option<Server>,
-    clock: ManualClock,
+    pub(super) clock: ManualClock,
     pub(super) url: String,
     /// Whoever looks at the dashboard.
     pub(super) token: String,
