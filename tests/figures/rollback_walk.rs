@@ -62,6 +62,7 @@ fn main() {
             figure("operator_actions", walked.acts + walked.refused, "actions", None);
             figure("operator_actions_done", walked.acts, "actions", None);
             figure("device_actions", walked.device_actions, "actions", None);
+            figure("trials_passed", walked.confirmed, "trials", None);
             figure("kills", walked.kills, "kills", None);
             figure("stranded", walked.stranded, "devices", Some(0));
             figure("rollbacks_later_than_two_polls", walked.late, "rollbacks", Some(0));

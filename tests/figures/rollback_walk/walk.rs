@@ -17,6 +17,7 @@ use dunlin_cli::flock::faults::Faults;
 use dunlin_cli::flock::pace::Pace;
 use dunlin_cli::flock::random;
 use dunlin_cli::flock::real::{Factory, Real, Terms, arena};
+use dunlin_cli::samples::Samples;
 use dunlin_fleet::store::Store;
 use dunlin_fleet::{Clock, Config, Role, Server, SystemClock, hex};
 use dunlin_gateway::{Client as GatewayClient, Connection, Site as GatewaySite, SiteOptions};
@@ -61,6 +62,8 @@ pub(crate) struct Walked {
     pub(crate) refused: u64,
     /// Polls of devices.
     pub(crate) device_actions: u64,
+    /// Trials that devices passed.
+    pub(crate) confirmed: u64,
     pub(crate) kills: u64,
     /// Rollbacks that had not reached each online device within two polls.
     pub(crate) late: u64,
@@ -291,8 +294,14 @@ impl<'a> World<'a> {
             (57..=68, Some(r)) => drop(self.order("POST", &format!("/v1/rollouts/{r}/retry"), Value::Null)),
             (69..=71, _) => self.replace_package(),
             (72..=74, _) => self.set_serving(),
-            _ => self.pass(26 * 3600),
+            _ => self.switch_off(26),
         }
+    }
+
+    /// Lets hours pass in which all devices are switched off, so that a stage's day ends.
+    fn switch_off(&mut self, hours: u64) {
+        (0..hours).for_each(|_| self.clock.skip(3600));
+        self.pass(TWO_POLLS_SECONDS);
     }
 
     /// Deletes a package, if nothing needs it, and publishes another.
@@ -473,6 +482,7 @@ impl<'a> World<'a> {
             eprintln!("seed {}: {census:?} unwanted {:?}", self.walk.seed, self.unwanted);
         }
         self.walked.device_actions = self.polls();
+        self.walked.confirmed = self.steady.tally().confirmed + self.flaky.tally().confirmed;
         if let Some(program) = self.program.take() {
             program.kill();
         }
@@ -512,8 +522,14 @@ fn digests(list: &Value) -> Vec<String> {
 fn package(tenant: &Tenant, number: u32) -> Published {
     let artifact = dunlin_models::ALL.iter().find(|a| a.name == "digits" && a.version == "1").expect("an artifact");
     let version = format!("1.{number}");
-    let options =
-        dunlin::onnx::Options { name: "digits".into(), version: version.clone(), ..dunlin::onnx::Options::default() };
+    // Without golden vectors no trial is passed.
+    let golden = Samples::from_bytes("digits", artifact.golden).expect("golden vectors").golden();
+    let options = dunlin::onnx::Options {
+        name: "digits".into(),
+        version: version.clone(),
+        golden,
+        ..dunlin::onnx::Options::default()
+    };
     let bytes = dunlin::onnx::compile(artifact.onnx, &options).expect("it compiles").package;
     let opened = Package::open(&bytes).expect("it opens");
     let manifest = opened.manifest();
